@@ -1,0 +1,1 @@
+"""MooseNG: a distributed file system that a Python team starts, mounts and imports."""

@@ -1,0 +1,10 @@
+//! What every native crate stands on: aligned buffers, CRC-32C, errors, limits. No I/O, no threads, no clock but `time`.
+
+pub mod buffer;
+pub mod crc;
+pub mod error;
+pub mod limits;
+pub mod time;
+
+pub use buffer::{Buffer, BufferPool};
+pub use error::{Error, ErrorKind, Result};

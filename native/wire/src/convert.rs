@@ -1,0 +1,37 @@
+//! Between the error of native code and the one on the wire.
+
+use base::{Error, ErrorKind};
+
+use crate::proto;
+
+impl From<Error> for proto::Error {
+    fn from(error: Error) -> proto::Error {
+        proto::Error {
+            errno: error.errno,
+            kind: error.kind as i32,
+            message: error.message,
+            leader: error.leader.unwrap_or_default(),
+            term: 0,
+            failed_servers: error.failed_servers,
+        }
+    }
+}
+
+impl From<proto::Error> for Error {
+    fn from(error: proto::Error) -> Error {
+        let kind = match error.kind() {
+            proto::ErrorKind::ErrorNamespace => ErrorKind::Namespace,
+            proto::ErrorKind::ErrorStale => ErrorKind::Stale,
+            proto::ErrorKind::ErrorUnavailable => ErrorKind::Unavailable,
+            proto::ErrorKind::ErrorIntegrity => ErrorKind::Integrity,
+        };
+        let errno = if (1..4096).contains(&error.errno) { error.errno } else { libc::EIO };
+        Error {
+            errno,
+            kind,
+            message: error.message,
+            leader: (!error.leader.is_empty()).then_some(error.leader),
+            failed_servers: error.failed_servers,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Messages and framed transport between all MooseNG processes. Knows nothing of what the messages mean.
+
+pub mod convert;
+pub mod frame;
+pub mod link;
+pub mod method;
+mod outbox;
+pub mod service;
+
+/// The generated messages of `mooseng_py/proto/*.proto`.
+#[allow(clippy::all, missing_docs)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/mooseng.v1.rs"));
+}
+
+pub use frame::{Frame, Kind};
+pub use link::{Link, LinkConfig, Links, Reply};
+pub use method::Method;
+pub use service::{Handler, Peer, Request, Response, Server};

@@ -1,0 +1,255 @@
+//! The answering side: accepts connections, checks hellos, runs one handler for each request, bounded per connection.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::{Buffer, Error, Result};
+use bytes::Bytes;
+use prost::Message;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::frame::{Frame, Kind, read_frame};
+use crate::link::{check_hello, decode, tune};
+use crate::method::Method;
+use crate::outbox::Outbox;
+use crate::proto;
+
+/// Requests of one connection that run at a time; then its socket is not read.
+const IN_FLIGHT: usize = 256;
+/// Connections of one server; further ones are closed at once.
+const CONNECTIONS: usize = 4096;
+/// How long a new connection may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct Request {
+    pub method: Method,
+    pub message: Bytes,
+    pub payload: Option<Buffer>,
+    pub peer: Arc<Peer>,
+}
+
+impl Request {
+    pub fn decode<M: Message + Default>(&self) -> Result<M> {
+        decode(&self.message)
+    }
+}
+
+#[derive(Default)]
+pub struct Response {
+    pub message: Vec<u8>,
+    pub payload: Option<Arc<Buffer>>,
+}
+
+impl<M: Message> From<&M> for Response {
+    fn from(message: &M) -> Response {
+        Response { message: message.encode_to_vec(), payload: None }
+    }
+}
+
+/// The other end of one accepted connection.
+pub struct Peer {
+    /// Unique in this process.
+    pub id: u64,
+    pub address: SocketAddr,
+    pub hello: proto::Hello,
+    outbox: Arc<Outbox>,
+    over: watch::Receiver<bool>,
+}
+
+impl Peer {
+    /// Send something unasked; an error means that the connection is gone.
+    pub async fn push<M: Message>(&self, method: Method, message: &M) -> Result<()> {
+        self.outbox.send(Kind::Push, method as u16, 0, &message.encode_to_vec(), None).await
+    }
+
+    pub fn is_closed(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    pub fn close(&self) {
+        self.outbox.close();
+    }
+}
+
+pub trait Handler: Send + Sync + 'static {
+    /// Our side of the hello; asked for each connection because the cluster id may become known late.
+    fn hello(&self) -> proto::Hello;
+
+    fn handle(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Response>> + Send;
+
+    /// The connection is over; called once, after its hello was accepted.
+    fn disconnected(&self, _peer: &Arc<Peer>) {}
+}
+
+pub struct Server {
+    listener: TcpListener,
+    stop: watch::Sender<bool>,
+}
+
+impl Server {
+    pub async fn bind(address: &str) -> Result<Server> {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let mend = if error.kind() == std::io::ErrorKind::AddrInUse {
+                "; end the process that holds it, or choose another port"
+            } else {
+                ""
+            };
+            Error::new(
+                base::ErrorKind::Unavailable,
+                error.raw_os_error().unwrap_or(libc::EIO),
+                format!("cannot listen on {address}: {error}{mend}"),
+            )
+        })?;
+        Ok(Server { listener, stop: watch::channel(false).0 })
+    }
+
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Ends `run` and every connection.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    pub async fn run<H: Handler>(self, handler: Arc<H>) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut stop = self.stop.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let Ok(permit) = room.clone().try_acquire_owned() else {
+                        tracing::warn!(%address, "connection refused: {CONNECTIONS} are open");
+                        continue;
+                    };
+                    let (handler, mut stop) = (handler.clone(), self.stop.subscribe());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = serve(stream, address, handler) => {}
+                            _ = stop.wait_for(|stop| *stop) => {}
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: wait for connections to end instead of spinning.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stopper {
+    pub fn stop(&self) {
+        let _ = self.0.send(true);
+    }
+}
+
+static NEXT_PEER: AtomicU64 = AtomicU64::new(1);
+
+/// Closes the connection and tells the handler, however `serve` ends.
+struct Closing<H: Handler> {
+    handler: Arc<H>,
+    peer: Arc<Peer>,
+    over: watch::Sender<bool>,
+}
+
+impl<H: Handler> Drop for Closing<H> {
+    fn drop(&mut self) {
+        self.peer.outbox.close();
+        let _ = self.over.send(true);
+        self.handler.disconnected(&self.peer);
+    }
+}
+
+async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<H>) {
+    if tune(&stream).is_err() {
+        return;
+    }
+    let (reader, writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::with_capacity(32 << 10, reader);
+    let outbox = Outbox::new(writer);
+    let theirs = match tokio::time::timeout(HELLO_TIMEOUT, greet(&mut reader, &outbox, &*handler)).await {
+        Ok(Ok(theirs)) => theirs,
+        Ok(Err(error)) => {
+            tracing::warn!(%address, %error, "connection refused");
+            // The refusal is on its way; let the other side read it before the reset.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return outbox.close();
+        }
+        Err(_) => return outbox.close(),
+    };
+    let (over, over_receiver) = watch::channel(false);
+    let id = NEXT_PEER.fetch_add(1, Ordering::Relaxed);
+    let peer = Arc::new(Peer { id, address, hello: theirs, outbox: outbox.clone(), over: over_receiver });
+    let _closing = Closing { handler: handler.clone(), peer: peer.clone(), over };
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let frame = match read_frame(&mut reader).await {
+            Ok(Some(frame)) if frame.kind == Kind::Request => frame,
+            Ok(Some(_)) => return,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%address, %error, "connection ended");
+                return;
+            }
+        };
+        let (handler, peer, outbox) = (handler.clone(), peer.clone(), outbox.clone());
+        tokio::spawn(async move {
+            let (method, id) = (frame.method, frame.id);
+            let sent = match dispatch(handler, peer, frame).await {
+                Ok(response) => outbox.send(Kind::Reply, method, id, &response.message, response.payload).await,
+                Err(error) => {
+                    outbox.send(Kind::Failure, method, id, &proto::Error::from(error).encode_to_vec(), None).await
+                }
+            };
+            drop((sent, permit));
+        });
+    }
+}
+
+async fn dispatch<H: Handler>(handler: Arc<H>, peer: Arc<Peer>, frame: Frame) -> Result<Response> {
+    match Method::try_from(frame.method)? {
+        Method::Ping => Ok(Response::default()),
+        method => handler.handle(Request { method, message: frame.message, payload: frame.payload, peer }).await,
+    }
+}
+
+async fn greet<H: Handler>(
+    reader: &mut (impl tokio::io::AsyncRead + Unpin),
+    outbox: &Outbox,
+    handler: &H,
+) -> Result<proto::Hello> {
+    let frame = read_frame(reader).await?.ok_or_else(crate::outbox::closed)?;
+    let outcome = (|| {
+        if frame.kind != Kind::Request || frame.method != Method::Hello as u16 {
+            return Err(Error::namespace(libc::EPROTO, "the first frame must be a hello"));
+        }
+        let theirs: proto::Hello = decode(&frame.message)?;
+        check_hello(&handler.hello(), &theirs)?;
+        Ok(theirs)
+    })();
+    match &outcome {
+        Ok(_) => outbox.send(Kind::Reply, frame.method, frame.id, &handler.hello().encode_to_vec(), None).await?,
+        Err(error) => {
+            outbox
+                .send(Kind::Failure, frame.method, frame.id, &proto::Error::from(error.clone()).encode_to_vec(), None)
+                .await?;
+        }
+    }
+    outcome
+}
