@@ -1,0 +1,74 @@
+# MooseNG. `make help` lists what there is; every target sets up what it needs in .venv and native/target.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DIR ?= .mooseng
+PROFILE ?= demo
+NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
+
+.PHONY: help demo test test-native test-python test-faults lint format up down status bench setup build proto clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## the Python environment in .venv
+$(VENV)/.ready: pyproject.toml constraints.txt tools/check-machine
+	@tools/check-machine "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt maturin
+	$(BIN)/python tools/requirements.py dev > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	touch $@
+
+build: $(VENV)/.built ## the native core, built into the environment
+$(VENV)/.built: $(VENV)/.ready $(NATIVE_SOURCES) native/include/mooseng.h
+	@tools/check-machine "$(PYTHON)"
+	source $(BIN)/activate && maturin develop --release --locked --quiet
+	touch $@
+
+demo: build ## nine nodes, real files, failures, nothing lost: the demonstration
+	$(BIN)/python -m mooseng_py.demo
+
+test: test-native test-python ## all tests, native and Python
+
+test-native: $(VENV)/.ready
+	@tools/check-machine "$(PYTHON)"
+	cd native && cargo test --release --locked --workspace --quiet
+
+test-python: build
+	$(BIN)/python -m pytest tests benchmarks
+
+lint: build ## ruff, mypy --strict, rustfmt, clippy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd native && cargo fmt --all --check
+	cd native && cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+
+format: $(VENV)/.ready ## rewrite the sources in the project's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd native && cargo fmt --all
+
+proto: $(VENV)/.ready ## generate the Python messages from the .proto files
+	$(BIN)/python -m mooseng_py.proto.generate
+
+up: build ## start a cluster that stays: make up [PROFILE=demo] [DIR=.mooseng]
+	$(BIN)/mooseng local up --profile $(PROFILE) --dir $(DIR)
+
+status: build ## the state of the cluster in DIR
+	$(BIN)/mooseng local status --dir $(DIR)
+
+down: build ## stop the cluster in DIR
+	$(BIN)/mooseng local down --dir $(DIR)
+
+bench: build ## every benchmark at full size; results in benchmarks/results
+	$(BIN)/python -m pytest benchmarks --full --benchmark-json=benchmarks/results/latest.json
+
+clean: ## remove what was built
+	rm -rf $(VENV) native/target mooseng_py/native/_lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
