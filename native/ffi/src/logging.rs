@@ -1,0 +1,35 @@
+//! Where the native log goes: standard error, as JSON lines or for people.
+
+use base::{Error, Result};
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogConfig {
+    format: Format,
+    level: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Json,
+    Console,
+}
+
+/// Start the log: `{"format": "json"|"console", "level": "info"}`. Once per process.
+pub fn start(config: &[u8]) -> Result<()> {
+    let config: LogConfig = serde_json::from_slice(config).map_err(|error| bad(&error))?;
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| bad(&error))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Console => builder.with_ansi(false).try_init(),
+    }
+    .map_err(|_| Error::namespace(libc::EALREADY, "the native log was started before"))
+}
+
+fn bad(why: &dyn std::fmt::Display) -> Error {
+    Error::namespace(libc::EINVAL, format!("the log configuration is refused: {why}"))
+}
