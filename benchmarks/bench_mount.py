@@ -1,0 +1,222 @@
+"""Programs on the mount: streams, random reads, and operations on names. Three copies, durable."""
+
+import mmap
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.support import KIB, MIB, measured, payload, sizes
+from mooseng_py.demo.harness import Cluster
+
+
+def drop_kernel_cache(path: Path) -> None:
+    """Make the next read of `path` ask the daemon again."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def drop_server_cache(nodes: Cluster) -> None:
+    """Make the next read of any chunk come from the disk."""
+    os.sync()
+    for server in nodes.names("chunkserver"):
+        for path in nodes.data_files(server):
+            drop_kernel_cache(path)
+
+
+def write_stream(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    try:
+        view = memoryview(data)
+        for start in range(0, len(data), MIB):
+            os.write(fd, view[start : start + MIB])
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_stream(path: Path, expected: bytes) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        at = 0
+        while piece := os.read(fd, MIB):
+            assert piece == expected[at : at + len(piece)]
+            at += len(piece)
+        assert at == len(expected)
+    finally:
+        os.close(fd)
+
+
+def bench_sequential_write(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    octets = sizes(smoke=32 * MIB, full=512 * MIB)
+    data = payload(octets, seed=1)
+    rounds = sizes(smoke=1, full=3)
+    measured(benchmark, nodes, lambda turn: write_stream(folder / f"f{turn}", data), rounds=rounds, octets=octets)
+    for turn in range(rounds):
+        read_stream(folder / f"f{turn}", data)
+
+
+def bench_sequential_read_cold(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    octets = sizes(smoke=32 * MIB, full=512 * MIB)
+    data = payload(octets, seed=2)
+    rounds = sizes(smoke=1, full=3)
+    for turn in range(rounds):
+        write_stream(folder / f"f{turn}", data)
+        drop_kernel_cache(folder / f"f{turn}")
+    drop_server_cache(nodes)
+    others = nodes.mount(2) / folder.name
+    measured(benchmark, nodes, lambda turn: read_stream(others / f"f{turn}", data), rounds=rounds, octets=octets)
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+def bench_random_read_4k(benchmark: Any, nodes: Cluster, folder: Path, workers: int) -> None:
+    octets = sizes(smoke=16 * MIB, full=256 * MIB)
+    count = sizes(smoke=200, full=8000)
+    data = payload(octets, seed=3)
+    write_stream(folder / "f", data)
+    drop_server_cache(nodes)
+    draw = random.Random(4)
+    offsets = [draw.randrange(octets // (4 * KIB)) * 4 * KIB for _ in range(count)]
+    path = nodes.mount(2) / folder.name / "f"
+
+    def read_some(mine: list[int]) -> None:
+        # O_DIRECT: every read asks the daemon, as a reader of a file larger than memory would.
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        with mmap.mmap(-1, 4 * KIB) as page:
+            for offset in mine:
+                assert os.preadv(fd, [page], offset) == 4 * KIB
+                assert page[:] == data[offset : offset + 4 * KIB]
+        os.close(fd)
+
+    def work(_turn: int) -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(read_some, [offsets[index::workers] for index in range(workers)]))
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
+
+
+def bench_random_write_4k_fsync(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    octets, count = 16 * MIB, sizes(smoke=50, full=2000)
+    model = bytearray(payload(octets, seed=5))
+    write_stream(folder / "f", bytes(model))
+    draw = random.Random(6)
+
+    def work(_turn: int) -> None:
+        fd = os.open(folder / "f", os.O_WRONLY)
+        for _ in range(count):
+            offset, block = draw.randrange(octets // (4 * KIB)) * 4 * KIB, draw.randbytes(4 * KIB)
+            os.pwrite(fd, block, offset)
+            os.fsync(fd)
+            model[offset : offset + 4 * KIB] = block
+        os.close(fd)
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
+    read_stream(nodes.mount(2) / folder.name / "f", bytes(model))
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def bench_create_write_close_4k(benchmark: Any, nodes: Cluster, folder: Path, workers: int) -> None:
+    count = sizes(smoke=160, full=8000)
+    block = payload(4 * KIB, seed=7)
+
+    def create(index: int) -> None:
+        fd = os.open(folder / str(index), os.O_CREAT | os.O_WRONLY | os.O_EXCL)
+        os.write(fd, block)
+        os.close(fd)
+
+    in_parallel(benchmark, nodes, create, count, workers)
+    other = nodes.mount(2) / folder.name
+    assert len(os.listdir(other)) == count
+    assert all((other / str(index)).read_bytes() == block for index in range(0, count, 37))
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def bench_stat(benchmark: Any, nodes: Cluster, folder: Path, workers: int) -> None:
+    count = make_files(folder)
+    other = nodes.mount(2) / folder.name
+
+    def look(index: int) -> None:
+        assert os.stat(other / str(index)).st_size == 4 * KIB
+
+    in_parallel(benchmark, nodes, look, count, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def bench_open_read_4k(benchmark: Any, nodes: Cluster, folder: Path, workers: int) -> None:
+    count = make_files(folder)
+    other = nodes.mount(2) / folder.name
+
+    def read(index: int) -> None:
+        fd = os.open(other / str(index), os.O_RDONLY)
+        assert os.read(fd, 4 * KIB) == content(index)
+        os.close(fd)
+
+    in_parallel(benchmark, nodes, read, count, workers)
+
+
+def bench_rename(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    count = make_files(folder)
+    in_parallel(benchmark, nodes, lambda index: os.rename(folder / str(index), folder / f"r{index}"), count, 1)
+    assert sorted(os.listdir(nodes.mount(2) / folder.name)) == sorted(f"r{index}" for index in range(count))
+
+
+def bench_unlink(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    count = make_files(folder)
+    in_parallel(benchmark, nodes, lambda index: os.unlink(folder / str(index)), count, 1)
+    assert os.listdir(nodes.mount(2) / folder.name) == []
+
+
+def bench_mkdir(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    count = sizes(smoke=100, full=2000)
+    in_parallel(benchmark, nodes, lambda index: os.mkdir(folder / str(index)), count, 1)
+    assert len(os.listdir(nodes.mount(2) / folder.name)) == count
+
+
+def bench_list_with_attributes(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    count = make_files(folder)
+    other = nodes.mount(2) / folder.name
+
+    def work(_turn: int) -> None:
+        with os.scandir(other) as entries:
+            assert sum(1 for entry in entries if entry.stat().st_size == 4 * KIB) == count
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
+
+
+def content(index: int) -> bytes:
+    return index.to_bytes(4, "little") * KIB
+
+
+def make_files(folder: Path) -> int:
+    """Files of 4 KiB that name themselves; return how many."""
+    count = sizes(smoke=100, full=2000)
+
+    def make(index: int) -> None:
+        (folder / str(index)).write_bytes(content(index))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(count)))
+    return count
+
+
+def in_parallel(benchmark: Any, nodes: Cluster, operation: Any, count: int, workers: int) -> None:
+    """Measure `operation(index)` for every index, by so many threads."""
+
+    def share(worker: int) -> None:
+        for index in range(worker, count, workers):
+            operation(index)
+
+    def work(_turn: int) -> None:
+        if workers == 1:
+            share(0)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(share, range(workers)))
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
