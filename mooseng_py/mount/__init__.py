@@ -1,0 +1,1 @@
+"""The FUSE client daemon, and what concerns its mount point."""

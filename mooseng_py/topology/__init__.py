@@ -1,0 +1,7 @@
+"""Which nodes a cluster has, and their configuration files: one description for every way to run it."""
+
+from .profiles import PROFILES, profile
+from .render import Resolve, render_config
+from .spec import ClusterSpec, NodeSpec, Ports, Role
+
+__all__ = ["PROFILES", "ClusterSpec", "NodeSpec", "Ports", "Resolve", "Role", "profile", "render_config"]
