@@ -1,0 +1,40 @@
+//! Create a regular file and open it, or open the one that is there. Source: open(2) with O_CREAT.
+
+use base::Result;
+use wire::proto::{Create, NameReply};
+
+use super::open::{self, handle_reply};
+use super::{content, make};
+use crate::access::WRITE;
+use crate::errors;
+use crate::inode::Inode;
+use crate::name;
+use crate::state::Context;
+
+pub(crate) fn create(cx: &mut Context, op: &Create) -> Result<NameReply> {
+    let (directory, found) = make::find(cx.tables, &cx.caller, op.parent, &op.name)?;
+    match found {
+        _ if name::is_dots(&op.name) && !op.exclusive => Err(errors::is_a_directory(op.parent)),
+        _ if name::is_dots(&op.name) => Err(errors::exists(op.parent, &op.name)),
+        Some(_) if op.exclusive => Err(errors::exists(op.parent, &op.name)),
+        Some(entry) => open_existing(cx, op, entry.inode),
+        None => {
+            make::require_writable(&cx.caller, op.parent, directory)?;
+            let inode = make::make(cx, op.parent, &op.name, Inode::empty_file(), op.mode & 0o7777)?;
+            Ok(NameReply { created: true, ..handle_reply(cx.tables, inode) })
+        }
+    }
+}
+
+fn open_existing(cx: &mut Context, op: &Create, id: u64) -> Result<NameReply> {
+    let inode = cx.tables.inode(id)?;
+    if inode.is_directory() {
+        return Err(errors::is_a_directory(id));
+    }
+    open::check(&cx.caller, id, inode, op.read, op.write)?;
+    if op.truncate {
+        cx.caller.require(id, inode, WRITE)?;
+        content::truncate(cx, id, 0);
+    }
+    Ok(handle_reply(cx.tables, id))
+}

@@ -1,0 +1,135 @@
+//! Where to write: make the chunk when it is missing, go on without failed servers, let go of nothing acknowledged.
+//!
+//! A chunk id stays with its place in the file as long as its bytes matter, so a writer may trust what was acknowledged
+//! under that id. The one exception are inline files: chunk 0 belongs to one converter at a time, and the next session
+//! that asks gets a fresh chunk. Two converters in one chunk would overwrite each other with old inline bytes.
+
+use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
+use base::{Error, Result};
+use wire::proto::{GrantWrite, NameReply};
+
+use super::{attr_reply, content};
+use crate::chunk::{Chunk, ServerSet};
+use crate::errors;
+use crate::inode::Body;
+use crate::place;
+use crate::state::{ClusterConfig, Context, Event};
+use crate::tables::Tables;
+
+enum Plan {
+    Keep(u64),
+    Advance(u64, ServerSet),
+    Make { servers: ServerSet, instead_of: Option<u64> },
+}
+
+pub(crate) fn grant_write(cx: &mut Context, op: &GrantWrite) -> Result<NameReply> {
+    let inode = cx.tables.inode(op.inode)?;
+    if !inode.is_file() {
+        return Err(errors::not_a_file(op.inode));
+    }
+    if op.index >= MAX_FILE_BYTES / CHUNK_BYTES {
+        return Err(errors::file_too_big(op.inode));
+    }
+    let index = op.index as u32;
+    let plan = plan(cx, op, index)?;
+    let mode = cx.caller.mode_after_write(inode);
+    if mode != inode.mode {
+        let now_ns = cx.now_ns;
+        cx.tables.edit(op.inode, |inode| {
+            inode.mode = mode;
+            inode.ctime_ns = now_ns;
+        });
+    }
+    prepare_inode(cx, op.inode, index);
+    let id = carry_out(cx, plan, op.inode, index);
+    let mut reply = attr_reply(cx.tables, op.inode);
+    content::fill(cx.tables, op.inode, 0, 0, &mut reply);
+    reply.chunks = vec![content::chunk_info(cx.tables, id, cx.tables.chunk(id)?)];
+    Ok(reply)
+}
+
+fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
+    let tables = &*cx.tables;
+    let config = tables.config.as_deref().ok_or_else(errors::no_cluster)?;
+    let Some((id, chunk)) = tables.chunk_at(op.inode, index) else {
+        return Ok(Plan::Make { servers: place(cx, config, &op.failed)?, instead_of: None });
+    };
+    if index == 0 && converter_of(tables, op.inode).is_some_and(|session| session != cx.session) {
+        return Ok(Plan::Make { servers: place(cx, config, &[])?, instead_of: Some(id) });
+    }
+    let survivors = match op.version == chunk.version {
+        true => chunk.servers.without(&op.failed),
+        false => chunk.servers,
+    };
+    if survivors.len() < config.min_copies as usize {
+        let message = format!(
+            "chunk {id} has {} of the {} copies that a write needs; wait until it is healed or its servers are back",
+            survivors.len(),
+            config.min_copies
+        );
+        return Err(Error::unavailable(message));
+    }
+    Ok(if survivors.len() == chunk.servers.len() { Plan::Keep(id) } else { Plan::Advance(id, survivors) })
+}
+
+/// The session that moves the bytes of this inline file into chunks; none when there are no bytes to move.
+fn converter_of(tables: &Tables, inode: u64) -> Option<u64> {
+    match &tables.inode(inode).ok()?.body {
+        Body::Inline { data, converter } if !data.is_empty() => Some(*converter),
+        _ => None,
+    }
+}
+
+/// Without inline bytes there is nothing to convert: the file lies in chunks from here on. Otherwise chunk 0 is this
+/// session's to fill.
+fn prepare_inode(cx: &mut Context, inode: u64, index: u32) {
+    let session = cx.session;
+    cx.tables.edit(inode, |inode| match &mut inode.body {
+        Body::Inline { data, .. } if data.is_empty() => inode.body = Body::Chunked { stored: 0 },
+        Body::Inline { converter, .. } if index == 0 => *converter = session,
+        _ => {}
+    });
+}
+
+fn carry_out(cx: &mut Context, plan: Plan, inode: u64, index: u32) -> u64 {
+    match plan {
+        Plan::Keep(id) => id,
+        Plan::Advance(id, servers) => {
+            cx.tables.edit_chunk(id, |chunk| chunk.advance(servers));
+            cx.events.push(Event::ChunkChanged(id));
+            id
+        }
+        Plan::Make { servers, instead_of } => {
+            if let Some(freed) = instead_of.and_then(|id| cx.tables.remove_chunk(id)) {
+                cx.events.push(Event::ChunksFreed(vec![freed]));
+            }
+            let id = cx.tables.next.chunk;
+            cx.tables.next.chunk += 1;
+            let chunk =
+                Chunk { version: 1, inode, index, servers, written: false, heal: None, stored_bytes: 0, trim: None };
+            cx.tables.put_chunk(id, chunk);
+            cx.events.push(Event::ChunkChanged(id));
+            id
+        }
+    }
+}
+
+/// Servers for the next new chunk. Fewer than `copies` will do, down to `min_copies`.
+fn place(cx: &Context, config: &ClusterConfig, failed: &[u32]) -> Result<ServerSet> {
+    let need = config.min_copies as usize;
+    let usable = cx.tables.servers().filter(|(id, server)| server.up && server.weight > 0 && !failed.contains(id));
+    let candidates: Vec<(u32, u32)> = usable.map(|(id, server)| (id, server.weight)).collect();
+    if candidates.len() >= need {
+        return Ok(place::draw(candidates, config.copies as usize, cx.tables.next.chunk, cx.seed));
+    }
+    // Servers enough, but too few with space: waiting would not help. Otherwise the missing ones may come (back).
+    let known = cx.tables.servers().count();
+    let with_space = cx.tables.servers().filter(|(_, server)| server.weight > 0).count();
+    if known >= need && with_space < need {
+        let message =
+            format!("{with_space} of {known} chunkservers have space, {need} are needed; delete or add disks");
+        return Err(Error::namespace(libc::ENOSPC, message));
+    }
+    let found = candidates.len();
+    Err(Error::unavailable(format!("{found} chunkservers can take a new chunk, {need} are needed; start the others")))
+}

@@ -1,0 +1,41 @@
+//! Write into a file whose bytes lie in its inode. Writers merge here: each sends only its own bytes.
+
+use std::sync::Arc;
+
+use base::{Error, Result};
+use wire::proto::{NameReply, WriteInline};
+
+use super::attr_reply;
+use crate::errors;
+use crate::inode::Body;
+use crate::state::Context;
+
+pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameReply> {
+    let inode = cx.tables.inode(op.inode)?;
+    let Body::Inline { data, converter } = &inode.body else {
+        return Err(if inode.is_file() { outgrown(op.inode) } else { errors::not_a_file(op.inode) });
+    };
+    let offset = if op.append { inode.size } else { op.offset };
+    if op.data.is_empty() {
+        return Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) });
+    }
+    let limit = cx.tables.config.as_ref().map_or(0, |config| u64::from(config.inline_limit));
+    let end = offset.checked_add(op.data.len() as u64).filter(|&end| end <= limit).ok_or_else(|| outgrown(op.inode))?;
+    let mut bytes = Vec::with_capacity(data.len().max(end as usize));
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().max(end as usize), 0);
+    bytes[offset as usize..end as usize].copy_from_slice(&op.data);
+    let body = Body::Inline { data: Arc::from(bytes), converter: *converter };
+    let (mode, now_ns) = (cx.caller.mode_after_write(inode), cx.now_ns);
+    cx.tables.edit(op.inode, |inode| {
+        inode.body = body;
+        inode.size = inode.size.max(end);
+        inode.mode = mode;
+        inode.touch_data(now_ns);
+    });
+    Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) })
+}
+
+fn outgrown(inode: u64) -> Error {
+    Error::namespace(libc::EFBIG, format!("inode {inode} is or becomes too big to lie inline; ask for a chunk"))
+}

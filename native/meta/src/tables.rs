@@ -1,0 +1,371 @@
+//! Every table of the state, behind a narrow interface so that another engine could take its place.
+//! Invariants: both entry tables hold the same entries; chunk tables, healing marks, per-server counts and totals
+//! follow from the records. All tables are ordered: nothing observable depends on a hash. Cloning is O(1).
+
+use std::sync::Arc;
+
+use base::Result;
+use imbl::{OrdMap, OrdSet};
+
+use crate::chunk::{Chunk, ServerSet};
+use crate::errors;
+use crate::inode::{Body, Inode, ROOT};
+use crate::name::Name;
+use crate::session::Session;
+use crate::state::{ClusterConfig, FreedChunk};
+
+/// Readdir cookies start here; callers may use the smaller ones for `.` and `..`.
+pub(crate) const FIRST_COOKIE: u64 = 16;
+
+/// The next number of each kind. None is ever given out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Next {
+    pub inode: u64,
+    pub chunk: u64,
+    pub session: u64,
+    pub epoch: u64,
+    pub heal: u64,
+    pub cookie: u64,
+}
+
+impl Default for Next {
+    fn default() -> Next {
+        Next { inode: ROOT + 1, chunk: 1, session: 1, epoch: 1, heal: 1, cookie: FIRST_COOKIE }
+    }
+}
+
+/// Where a name points, and its place in the listing of its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub inode: u64,
+    pub cookie: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub name: Name,
+    pub inode: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub address: Arc<str>,
+    pub epoch: u64,
+    pub boot_id: u64,
+    pub up: bool,
+    pub weight: u32,
+    /// Committed write sets it is in.
+    pub chunks: u64,
+}
+
+/// Sums over the tables, kept with every change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub file_bytes: u128,
+    /// Bytes that records hold outside of their tables' nodes.
+    pub heap_bytes: u64,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Tables {
+    pub next: Next,
+    pub config: Option<Arc<ClusterConfig>>,
+    inodes: OrdMap<u64, Inode>,
+    entries: OrdMap<(u64, Name), Entry>,
+    listing: OrdMap<(u64, u64), Listed>,
+    chunks: OrdMap<u64, Chunk>,
+    file_chunks: OrdMap<(u64, u32), u64>,
+    servers: OrdMap<u32, Server>,
+    sessions: OrdMap<u64, Session>,
+    orphans: OrdSet<u64>,
+    healing: OrdSet<u64>,
+    totals: Totals,
+}
+
+impl Tables {
+    // ---- inodes ----
+
+    pub fn inode(&self, id: u64) -> Result<&Inode> {
+        self.inodes.get(&id).ok_or_else(|| errors::no_inode(id))
+    }
+
+    pub fn directory(&self, id: u64) -> Result<&Inode> {
+        let inode = self.inode(id)?;
+        if inode.is_directory() { Ok(inode) } else { Err(errors::not_a_directory(id)) }
+    }
+
+    pub fn inodes(&self) -> impl Iterator<Item = (u64, &Inode)> {
+        self.inodes.iter().map(|(id, inode)| (*id, inode))
+    }
+
+    pub fn inode_count(&self) -> u64 {
+        self.inodes.len() as u64
+    }
+
+    pub fn put_inode(&mut self, id: u64, inode: Inode) {
+        self.totals.file_bytes += u128::from(inode.file_bytes());
+        self.totals.heap_bytes += inode.heap_bytes() as u64;
+        if let Some(old) = self.inodes.insert(id, inode) {
+            self.uncount(&old);
+        }
+    }
+
+    /// Change an inode that was seen to exist; one that does not is left alone.
+    pub fn edit(&mut self, id: u64, change: impl FnOnce(&mut Inode)) {
+        let Some(inode) = self.inodes.get_mut(&id) else { return };
+        let (file_bytes, heap_bytes) = (inode.file_bytes(), inode.heap_bytes() as u64);
+        change(inode);
+        self.totals.file_bytes = self.totals.file_bytes - u128::from(file_bytes) + u128::from(inode.file_bytes());
+        self.totals.heap_bytes = self.totals.heap_bytes - heap_bytes + inode.heap_bytes() as u64;
+    }
+
+    pub fn remove_inode(&mut self, id: u64) {
+        if let Some(old) = self.inodes.remove(&id) {
+            self.uncount(&old);
+        }
+        self.orphans.remove(&id);
+    }
+
+    fn uncount(&mut self, inode: &Inode) {
+        self.totals.file_bytes -= u128::from(inode.file_bytes());
+        self.totals.heap_bytes -= inode.heap_bytes() as u64;
+    }
+
+    pub fn orphans(&self) -> impl Iterator<Item = u64> {
+        self.orphans.iter().copied()
+    }
+
+    pub fn orphan_count(&self) -> u64 {
+        self.orphans.len() as u64
+    }
+
+    pub fn is_orphan(&self, id: u64) -> bool {
+        self.orphans.contains(&id)
+    }
+
+    pub fn put_orphan(&mut self, id: u64) {
+        self.orphans.insert(id);
+    }
+
+    // ---- entries ----
+
+    pub fn entry(&self, parent: u64, name: &[u8]) -> Option<Entry> {
+        self.entries.get(&(parent, Name::new(name))).copied()
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = (u64, &Name, Entry)> {
+        self.entries.iter().map(|((parent, name), entry)| (*parent, name, *entry))
+    }
+
+    pub fn entry_count(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Add an entry under a name that was seen to be free, behind all others of its directory.
+    pub fn add_entry(&mut self, parent: u64, name: &[u8], inode: u64) {
+        let cookie = self.next.cookie;
+        self.next.cookie += 1;
+        self.put_entry(parent, Name::new(name), Entry { inode, cookie });
+    }
+
+    /// Returns false when the name or the cookie is taken: a damaged snapshot.
+    pub fn put_entry(&mut self, parent: u64, name: Name, entry: Entry) -> bool {
+        self.totals.heap_bytes += name.heap_bytes() as u64;
+        let listed = Listed { name: name.clone(), inode: entry.inode };
+        let old_listed = self.listing.insert((parent, entry.cookie), listed);
+        let old_entry = self.entries.insert((parent, name), entry);
+        old_listed.is_none() && old_entry.is_none()
+    }
+
+    /// Point an existing entry at another inode; its cookie stays.
+    pub fn repoint_entry(&mut self, parent: u64, name: &[u8], inode: u64) {
+        let Some(entry) = self.entries.get_mut(&(parent, Name::new(name))) else { return };
+        entry.inode = inode;
+        let cookie = entry.cookie;
+        if let Some(listed) = self.listing.get_mut(&(parent, cookie)) {
+            listed.inode = inode;
+        }
+    }
+
+    pub fn remove_entry(&mut self, parent: u64, name: &[u8]) {
+        let key = (parent, Name::new(name));
+        if let Some(entry) = self.entries.remove(&key) {
+            self.listing.remove(&(parent, entry.cookie));
+            self.totals.heap_bytes -= key.1.heap_bytes() as u64;
+        }
+    }
+
+    pub fn has_entries(&self, directory: u64) -> bool {
+        self.listing.get_next(&(directory, 0)).is_some_and(|((parent, _), _)| *parent == directory)
+    }
+
+    /// The listing behind `cookie`, in the order in which entries were made.
+    pub fn list(&self, directory: u64, cookie: u64) -> impl Iterator<Item = (u64, &Listed)> {
+        let first = (directory, cookie.saturating_add(1));
+        self.listing.range(first..=(directory, u64::MAX)).map(|((_, cookie), listed)| (*cookie, listed))
+    }
+
+    pub fn listing(&self) -> impl Iterator<Item = (u64, u64, &Listed)> {
+        self.listing.iter().map(|((parent, cookie), listed)| (*parent, *cookie, listed))
+    }
+
+    // ---- chunks ----
+
+    pub fn chunk(&self, id: u64) -> Result<&Chunk> {
+        self.chunks.get(&id).ok_or_else(|| errors::no_chunk(id))
+    }
+
+    pub fn chunks_from(&self, id: u64) -> impl Iterator<Item = (u64, &Chunk)> {
+        self.chunks.range(id..).map(|(id, chunk)| (*id, chunk))
+    }
+
+    pub fn chunk_count(&self) -> u64 {
+        self.chunks.len() as u64
+    }
+
+    pub fn chunk_at(&self, inode: u64, index: u32) -> Option<(u64, &Chunk)> {
+        let id = *self.file_chunks.get(&(inode, index))?;
+        Some((id, self.chunks.get(&id)?))
+    }
+
+    /// The chunks of a file from `first` on, by index.
+    pub fn chunks_of(&self, inode: u64, first: u32) -> impl Iterator<Item = (u64, &Chunk)> {
+        self.file_chunks
+            .range((inode, first)..=(inode, u32::MAX))
+            .filter_map(|(_, id)| Some((*id, self.chunks.get(id)?)))
+    }
+
+    pub fn file_chunks(&self) -> impl Iterator<Item = ((u64, u32), u64)> {
+        self.file_chunks.iter().map(|(key, id)| (*key, *id))
+    }
+
+    pub fn healing(&self) -> impl Iterator<Item = u64> {
+        self.healing.iter().copied()
+    }
+
+    /// Returns false when the id or the place in the file is taken: a damaged snapshot.
+    pub fn put_chunk(&mut self, id: u64, chunk: Chunk) -> bool {
+        self.count_copies(chunk.servers, true);
+        if chunk.heal.is_some() {
+            self.healing.insert(id);
+        }
+        if chunk.stored_bytes > 0 {
+            self.add_stored(chunk.inode, i64::from(chunk.stored_bytes));
+        }
+        let old_place = self.file_chunks.insert((chunk.inode, chunk.index), id);
+        let old = self.chunks.insert(id, chunk);
+        old_place.is_none() && old.is_none()
+    }
+
+    /// Change a chunk that was seen to exist, everything but its place in the file.
+    pub fn edit_chunk(&mut self, id: u64, change: impl FnOnce(&mut Chunk)) {
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        let (old_servers, old_heal, old_stored) = (chunk.servers, chunk.heal, chunk.stored_bytes);
+        change(chunk);
+        let (servers, heal, stored, inode) = (chunk.servers, chunk.heal, chunk.stored_bytes, chunk.inode);
+        if servers != old_servers {
+            self.count_copies(old_servers, false);
+            self.count_copies(servers, true);
+        }
+        if heal.is_some() && old_heal.is_none() {
+            self.healing.insert(id);
+        } else if heal.is_none() && old_heal.is_some() {
+            self.healing.remove(&id);
+        }
+        if stored != old_stored {
+            self.add_stored(inode, i64::from(stored) - i64::from(old_stored));
+        }
+    }
+
+    /// Take a chunk out; what is returned says where its copies lie.
+    pub fn remove_chunk(&mut self, id: u64) -> Option<FreedChunk> {
+        let chunk = self.chunks.remove(&id)?;
+        self.file_chunks.remove(&(chunk.inode, chunk.index));
+        self.healing.remove(&id);
+        self.count_copies(chunk.servers, false);
+        if chunk.stored_bytes > 0 {
+            self.add_stored(chunk.inode, -i64::from(chunk.stored_bytes));
+        }
+        let mut servers = chunk.servers.as_slice().to_vec();
+        servers.extend(chunk.heal.map(|heal| heal.target));
+        Some(FreedChunk { id, version: chunk.version, servers })
+    }
+
+    fn add_stored(&mut self, inode: u64, difference: i64) {
+        if let Some(Inode { body: Body::Chunked { stored }, .. }) = self.inodes.get_mut(&inode) {
+            *stored = stored.saturating_add_signed(difference);
+        }
+    }
+
+    fn count_copies(&mut self, set: ServerSet, more: bool) {
+        for server in set.as_slice() {
+            if let Some(server) = self.servers.get_mut(server) {
+                server.chunks = if more { server.chunks + 1 } else { server.chunks.saturating_sub(1) };
+            }
+        }
+    }
+
+    // ---- servers ----
+
+    pub fn server(&self, id: u32) -> Option<&Server> {
+        self.servers.get(&id)
+    }
+
+    pub fn servers(&self) -> impl Iterator<Item = (u32, &Server)> {
+        self.servers.iter().map(|(id, server)| (*id, server))
+    }
+
+    pub fn server_mut(&mut self, id: u32) -> Option<&mut Server> {
+        self.servers.get_mut(&id)
+    }
+
+    pub fn put_server(&mut self, id: u32, server: Server) -> bool {
+        self.servers.insert(id, server).is_none()
+    }
+
+    pub fn remove_server(&mut self, id: u32) {
+        self.servers.remove(&id);
+    }
+
+    // ---- sessions ----
+
+    pub fn session(&self, id: u64) -> Result<&Session> {
+        self.sessions.get(&id).ok_or_else(|| errors::no_session(id))
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = (u64, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    pub fn session_count(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
+    pub fn put_session(&mut self, id: u64, session: Session) -> bool {
+        self.sessions.insert(id, session).is_none()
+    }
+
+    pub fn forget_replies(&mut self, id: u64, acked_below: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            self.totals.heap_bytes -= session.forget_below(acked_below) as u64;
+        }
+    }
+
+    /// Remember a reply. Returns false when one was there: a damaged snapshot.
+    pub fn put_reply(&mut self, id: u64, op_id: u64, reply: Arc<[u8]>) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        self.totals.heap_bytes += reply.len() as u64;
+        session.replies.insert(op_id, reply).is_none()
+    }
+
+    pub fn remove_session(&mut self, id: u64) -> bool {
+        let Some(session) = self.sessions.remove(&id) else { return false };
+        let replies: usize = session.replies.values().map(|reply| reply.len()).sum();
+        self.totals.heap_bytes -= replies as u64;
+        true
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
