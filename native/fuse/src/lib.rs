@@ -1,1 +1,18 @@
-//! placeholder
+//! Mounts MooseNG: FUSE requests in, calls of the client engine out. Takes what a request carries, answers from a task
+//! of the async runtime; no FUSE thread ever waits for the network. Decides nothing about names or data itself.
+
+mod adapter;
+mod attributes;
+mod core;
+mod directories;
+mod files;
+mod groups;
+mod metrics;
+mod mount;
+mod mount_point;
+mod names;
+mod notices;
+mod pages;
+
+pub use metrics::Metric;
+pub use mount::{Mount, MountConfig};

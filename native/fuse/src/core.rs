@@ -1,0 +1,113 @@
+//! What all requests of one mount share. The operations themselves are in `names`, `files` and `directories`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base::{Error, ErrorKind, Result};
+use client::Engine;
+use fuser::{Errno, Request};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use wire::proto::Credentials;
+
+use crate::attributes::errno;
+use crate::directories::Directories;
+use crate::files::Files;
+use crate::groups::Groups;
+use crate::metrics::{Counters, Operation};
+use crate::notices::Notices;
+use crate::pages::Pages;
+
+/// At most one failure a second reaches the log; a broken cluster fails thousands of requests.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Core {
+    pub engine: Arc<Engine>,
+    pub files: Files,
+    pub directories: Directories,
+    pub pages: Pages,
+    pub counters: Counters,
+    pub notices: Notices,
+    groups: Groups,
+    runtime: Handle,
+    running: watch::Sender<u64>,
+    complained: Mutex<Option<Instant>>,
+    next_handle: AtomicU64,
+}
+
+impl Core {
+    pub fn new(engine: Arc<Engine>, runtime: Handle) -> Core {
+        Core {
+            engine,
+            files: Files::default(),
+            directories: Directories::default(),
+            pages: Pages::default(),
+            counters: Counters::default(),
+            notices: Notices::default(),
+            groups: Groups::default(),
+            runtime,
+            running: watch::Sender::new(0),
+            complained: Mutex::new(None),
+            next_handle: AtomicU64::new(1),
+        }
+    }
+
+    /// Who asks. To be taken in the FUSE thread, while the asking process surely waits.
+    pub fn creds(&self, request: &Request) -> Credentials {
+        let groups = self.groups.of(request.pid(), request.uid(), request.gid());
+        Credentials { uid: request.uid(), gid: request.gid(), groups }
+    }
+
+    /// A number for a new open file or directory, never used before.
+    pub fn next_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Carry out one request in a task of its own; `answer` sends the reply.
+    pub fn run<T: Send + 'static>(
+        self: &Arc<Core>,
+        operation: Operation,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        answer: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+    ) {
+        let core = self.clone();
+        self.running.send_modify(|running| *running += 1);
+        self.runtime.spawn(async move {
+            let running = Running(&core);
+            let start = Instant::now();
+            let outcome = work.await;
+            core.counters.done(operation, start.elapsed());
+            answer(outcome.map_err(|error| core.failed(operation, &error)));
+            drop(running);
+        });
+    }
+
+    /// Until no request is being carried out, or the time is over. Returns how many are left.
+    pub async fn drained(&self, timeout: Duration) -> u64 {
+        let mut running = self.running.subscribe();
+        let _ = tokio::time::timeout(timeout, running.wait_for(|running| *running == 0)).await;
+        *self.running.borrow()
+    }
+
+    /// What the application will see. A refusal is between it and the name space; trouble is for the operator too.
+    pub fn failed(&self, operation: Operation, error: &Error) -> Errno {
+        self.counters.failed(operation);
+        let mut complained = self.complained.lock();
+        if error.kind != ErrorKind::Namespace && complained.is_none_or(|at| at.elapsed() >= COMPLAINT_EVERY) {
+            *complained = Some(Instant::now());
+            tracing::warn!(?operation, errno = error.errno, "an application saw an error: {}", error.message);
+        }
+        errno(error)
+    }
+}
+
+struct Running<'a>(&'a Core);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
+}

@@ -1,0 +1,180 @@
+//! Open files: reading, writing, and what makes bytes safe. The engine holds the data; here is only which handle the
+//! kernel means and how it may cache.
+
+use std::collections::HashMap;
+
+use base::{Buffer, Error, Result};
+use fuser::{FopenFlags, OpenFlags, WriteFlags};
+use parking_lot::Mutex;
+use wire::proto::{Attr, Credentials};
+
+use crate::core::Core;
+
+/// The kernel opens with this flag what execve(2) is about to run. Source: __FMODE_EXEC in include/linux/fs.h.
+const OPENED_TO_EXECUTE: i32 = 0x20;
+
+/// One open file as the kernel knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenFile {
+    inode: u64,
+    /// The engine's handle.
+    handle: u64,
+    writes: bool,
+}
+
+#[derive(Default)]
+pub struct Files {
+    open: Mutex<HashMap<u64, OpenFile>>,
+}
+
+impl Files {
+    fn get(&self, handle: u64) -> Result<OpenFile> {
+        let file = self.open.lock().get(&handle).copied();
+        file.ok_or_else(|| Error::namespace(libc::EBADF, "this file is not open"))
+    }
+
+    pub fn may_write(&self, handle: u64) -> bool {
+        self.get(handle).is_ok_and(|file| file.writes)
+    }
+
+    pub fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+}
+
+/// An answer to open or create.
+pub struct Opened {
+    pub handle: u64,
+    pub flags: FopenFlags,
+    pub attr: Attr,
+}
+
+impl Core {
+    pub async fn open(&self, creds: Credentials, inode: u64, flags: OpenFlags) -> Result<Opened> {
+        if flags.0 & OPENED_TO_EXECUTE != 0 {
+            self.access(creds.clone(), inode, libc::X_OK as u32).await?;
+        }
+        let (handle, attr) = self.engine.open(&creds, inode, flags.0).await?;
+        Ok(self.opened(handle, attr, flags))
+    }
+
+    pub async fn create(
+        &self,
+        creds: Credentials,
+        parent: u64,
+        name: Vec<u8>,
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<Opened> {
+        let (handle, attr) = self.engine.create(&creds, parent, &name, mode & 0o7777, flags.0).await?;
+        Ok(self.opened(handle, attr, flags))
+    }
+
+    /// mknod(2) of a regular file; no other kind exists here.
+    pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32) -> Result<Attr> {
+        if !matches!(mode & libc::S_IFMT, libc::S_IFREG | 0) {
+            return Err(Error::namespace(libc::EPERM, "this file system has no devices, pipes and sockets"));
+        }
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+        let (handle, attr) = self.engine.create(&creds, parent, &name, mode & 0o7777, flags).await?;
+        self.engine.release(handle).await?;
+        Ok(attr)
+    }
+
+    fn opened(&self, engine_handle: u64, attr: Attr, flags: OpenFlags) -> Opened {
+        let (reads, writes) = (flags.0 & libc::O_ACCMODE != libc::O_WRONLY, flags.0 & libc::O_ACCMODE != libc::O_RDONLY);
+        let keep = self.pages.opened(attr.inode, attr.data_version, writes);
+        let handle = self.next_handle();
+        let file = OpenFile { inode: attr.inode, handle: engine_handle, writes };
+        self.files.open.lock().insert(handle, file);
+        Opened { handle, flags: cache_flags(flags.0, reads, writes, keep), attr }
+    }
+
+    pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<bytes::Bytes> {
+        let file = self.files.get(handle)?;
+        let data = self.engine.read(file.handle, offset, size as usize).await?;
+        self.counters.read(data.len());
+        Ok(data)
+    }
+
+    /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2).
+    pub async fn write(
+        &self,
+        handle: u64,
+        offset: u64,
+        data: Buffer,
+        flags: OpenFlags,
+        from_cache: WriteFlags,
+    ) -> Result<u32> {
+        let file = self.files.get(handle)?;
+        let size = data.len();
+        // A page of a mapping has its place; and its handle, with its flags, is only a guess of the kernel.
+        let from_mapping = from_cache.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if flags.0 & libc::O_APPEND != 0 && !from_mapping {
+            let written_at = self.engine.append(file.handle, data).await?;
+            if written_at != offset {
+                // The kernel took the end from what it last saw and cached the bytes there.
+                self.notices.drop_pages(file.inode);
+            }
+        } else {
+            self.engine.write(file.handle, offset, data).await?;
+        }
+        if flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
+            self.engine.fsync(file.handle).await?;
+        }
+        self.counters.written(size);
+        Ok(size as u32)
+    }
+
+    /// close(2): what was written is safe, or the error is told.
+    pub async fn flush(&self, handle: u64) -> Result<()> {
+        let file = self.files.get(handle)?;
+        if file.writes { self.engine.flush(file.handle).await } else { Ok(()) }
+    }
+
+    pub async fn fsync(&self, handle: u64) -> Result<()> {
+        self.engine.fsync(self.files.get(handle)?.handle).await
+    }
+
+    pub async fn release(&self, handle: u64) -> Result<()> {
+        let file = self.files.open.lock().remove(&handle);
+        let Some(file) = file else { return Ok(()) };
+        let outcome = self.engine.release(file.handle).await;
+        self.pages.closed(file.inode);
+        outcome
+    }
+}
+
+/// How the kernel may cache this handle's data.
+fn cache_flags(flags: i32, reads: bool, writes: bool, keep: bool) -> FopenFlags {
+    let mut answer = FopenFlags::empty();
+    if keep {
+        answer |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
+    if !writes {
+        // Nothing can be dirty: close needs no round trip.
+        answer |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    if flags & libc::O_APPEND != 0 && !reads {
+        // Its offsets are guesses; past the page cache they do no harm.
+        answer |= FopenFlags::FOPEN_DIRECT_IO;
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_handles_that_cannot_write_skip_the_flush() {
+        assert!(cache_flags(libc::O_RDONLY, true, false, true).contains(FopenFlags::FOPEN_NOFLUSH));
+        assert!(!cache_flags(libc::O_RDWR, true, true, false).contains(FopenFlags::FOPEN_NOFLUSH));
+    }
+
+    #[test]
+    fn appending_goes_past_the_page_cache_but_mappable_handles_do_not() {
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_WRONLY, false, true, false), FopenFlags::FOPEN_DIRECT_IO);
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_RDWR, true, true, false), FopenFlags::empty());
+    }
+}

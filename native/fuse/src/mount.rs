@@ -1,0 +1,240 @@
+//! The life of one mount: checked and mounted, answering, unmounted. Everything that may block on the kernel runs on
+//! blocking threads with a deadline.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::time::Deadline;
+use base::{Error, Result};
+use client::Engine;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::adapter::Adapter;
+use crate::core::Core;
+use crate::metrics::Metric;
+use crate::mount_point;
+
+/// Until the mount answers its first request. The engine has found the leader before, so this is short.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a busy mount is asked to go before it is detached with whatever still uses it.
+const BUSY_PATIENCE: Duration = Duration::from_secs(3);
+const BUSY_RETRY: Duration = Duration::from_millis(100);
+/// How long requests in progress may take after the mount is gone from the tree.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Enough to keep several chunk fetches under way; the kernel's usual 128 KiB allow none.
+const READ_AHEAD_KIB: u32 = 4096;
+const MAX_THREADS: usize = 16;
+
+#[derive(Clone, Debug)]
+pub struct MountConfig {
+    pub mount_point: PathBuf,
+    /// Other users may use it too; the masters check their rights. Off: only the one who mounted.
+    pub allow_other: bool,
+    /// Threads that take requests from the kernel. They never wait for the network, so few are enough.
+    pub threads: usize,
+    /// The source that mount(8) and df(1) show.
+    pub fs_name: String,
+}
+
+/// A mounted file system. Dropping it unmounts too, but only `stop` waits and tells.
+pub struct Mount {
+    core: Arc<Core>,
+    mount_point: PathBuf,
+    device: (u32, u32),
+    session: Mutex<Option<BackgroundSession>>,
+}
+
+impl Mount {
+    /// Mount, and return when the file system answers there. `runtime` carries out the requests.
+    pub async fn start(engine: Arc<Engine>, runtime: Handle, config: MountConfig) -> Result<Mount> {
+        check(&config)?;
+        let core = Arc::new(Core::new(engine, runtime));
+        let options = options(&config);
+        let adapter = Adapter { core: core.clone() };
+        let wanted = config.mount_point.clone();
+        let (mount_point, session) = blocking(&config.mount_point, START_TIMEOUT, move || {
+            let mount_point = mount_point::prepare(&wanted)?;
+            let session = Session::new(adapter, &mount_point, &options)
+                .and_then(Session::spawn)
+                .map_err(|error| mount_point::about(&mount_point, "mounting (is /dev/fuse there and allowed?)", error))?;
+            Ok((mount_point, session))
+        })
+        .await?;
+        core.notices
+            .start(session.notifier())
+            .map_err(|error| mount_point::about(&mount_point, "starting a thread", error))?;
+        let mut mount = Mount { core, mount_point, device: (0, 0), session: Mutex::new(Some(session)) };
+        match mount.answers().await {
+            Ok(device) => mount.device = device,
+            Err(error) => {
+                let _ = mount.stop().await;
+                return Err(error);
+            }
+        }
+        let device = mount.device;
+        blocking(&mount.mount_point, START_TIMEOUT, move || {
+            mount_point::raise_read_ahead(device, READ_AHEAD_KIB);
+            Ok(())
+        })
+        .await?;
+        tracing::info!(mount_point = %mount.mount_point.display(), "mounted");
+        Ok(mount)
+    }
+
+    /// Ask the new mount something; -> its device numbers.
+    async fn answers(&self) -> Result<(u32, u32)> {
+        let path = self.mount_point.clone();
+        blocking(&self.mount_point, START_TIMEOUT, move || {
+            let about = |error| mount_point::about(&path, "the new mount does not answer", error);
+            if !mount_point::is_fuse(&path).map_err(about)? {
+                return Err(about(std::io::Error::from_raw_os_error(libc::ENOTCONN)));
+            }
+            mount_point::device(&path).map_err(about)
+        })
+        .await
+    }
+
+    pub fn mount_point(&self) -> &Path {
+        &self.mount_point
+    }
+
+    /// False once somebody unmounted it, by `stop` or from outside.
+    pub fn is_mounted(&self) -> bool {
+        self.session.lock().as_ref().is_some_and(|session| !session.guard.is_finished())
+    }
+
+    /// Unmount: politely, and detached when it stays busy. Requests in progress end first; the engine stays open.
+    pub async fn stop(&self) -> Result<()> {
+        let Some(session) = self.session.lock().take() else { return Ok(()) };
+        let outcome = self.unmount(&session).await;
+        self.core.notices.stop();
+        match &outcome {
+            // Dropping asks fusermount where root is needed, which may block. It joins no thread: one that the kernel
+            // never lets go must not hold up the node's end.
+            Ok(Unmounted::Here) => {
+                blocking(&self.mount_point, BUSY_PATIENCE, move || {
+                    drop(session);
+                    Ok(())
+                })
+                .await?;
+            }
+            // Dropping would unmount whatever is at that path by now.
+            Ok(Unmounted::Detached) | Err(_) => std::mem::forget(session),
+        }
+        let left = self.core.drained(DRAIN_TIMEOUT).await;
+        if left > 0 {
+            tracing::warn!(left, "requests were still in progress when the mount ended");
+        }
+        outcome?;
+        tracing::info!(mount_point = %self.mount_point.display(), "unmounted");
+        Ok(())
+    }
+
+    async fn unmount(&self, session: &BackgroundSession) -> Result<Unmounted> {
+        if session.guard.is_finished() {
+            return Ok(Unmounted::Here);
+        }
+        let deadline = Deadline::after(BUSY_PATIENCE);
+        loop {
+            let path = self.mount_point.clone();
+            let tried = blocking(&self.mount_point, BUSY_PATIENCE, move || Ok(mount_point::unmount(&path))).await;
+            match tried.map(|result| result.map_err(|error| error.raw_os_error())) {
+                // Done; or somebody was faster; or, not being root, fusermount is to do it.
+                Ok(Ok(()) | Err(Some(libc::EINVAL | libc::ENOENT | libc::EPERM))) => return Ok(Unmounted::Here),
+                _ if deadline.passed() => break,
+                _ => tokio::time::sleep(BUSY_RETRY).await,
+            }
+        }
+        tracing::warn!(mount_point = %self.mount_point.display(), "still in use; detaching it");
+        let (path, device) = (self.mount_point.clone(), self.device);
+        blocking(&self.mount_point, BUSY_PATIENCE, move || {
+            mount_point::detach(&path).map_err(|error| mount_point::about(&path, "detaching it", error))?;
+            if let Err(error) = mount_point::abort(device) {
+                tracing::debug!(%error, "the detached mount's connection stays until this process ends");
+            }
+            Ok(Unmounted::Detached)
+        })
+        .await
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "mount_point": self.mount_point.display().to_string(),
+            "mounted": self.is_mounted(),
+            "open_files": self.core.files.count(),
+        })
+    }
+
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = self.core.counters.metrics();
+        metrics.push(("mooseng_fuse_mounted", Vec::new(), f64::from(u8::from(self.is_mounted()))));
+        metrics.push(("mooseng_fuse_open_files", Vec::new(), self.core.files.count() as f64));
+        metrics
+    }
+}
+
+enum Unmounted {
+    Here,
+    Detached,
+}
+
+fn check(config: &MountConfig) -> Result<()> {
+    if !(1..=MAX_THREADS).contains(&config.threads) {
+        let why = format!("threads must be between 1 and {MAX_THREADS}, not {}", config.threads);
+        return Err(Error::namespace(libc::EINVAL, why));
+    }
+    if config.fs_name.is_empty() || config.fs_name.contains([',', '\0', '\\']) {
+        let why = format!("the file system name {:?} must not be empty or hold a comma", config.fs_name);
+        return Err(Error::namespace(libc::EINVAL, why));
+    }
+    Ok(())
+}
+
+fn options(config: &MountConfig) -> Config {
+    let mut options = Config::default();
+    options.mount_options =
+        vec![MountOption::FSName(config.fs_name.clone()), MountOption::Subtype("mooseng".to_string())];
+    options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
+    options.n_threads = Some(config.threads);
+    options.clone_fd = true;
+    options
+}
+
+/// Run what may block, for a while; past that the thread is left behind and the caller told.
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    timeout: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(timeout, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Error::namespace(libc::EIO, format!("working on the mount point {} panicked", path.display()))),
+        Err(_) => Err(Error::unavailable(format!(
+            "the mount point {} did not answer within {timeout:?}; is a dead mount below it?",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(threads: usize, fs_name: &str) -> MountConfig {
+        MountConfig { mount_point: "/none".into(), allow_other: false, threads, fs_name: fs_name.to_string() }
+    }
+
+    #[test]
+    fn a_comma_cannot_smuggle_in_a_mount_option() {
+        assert_eq!(check(&config(2, "a,suid")).unwrap_err().errno, libc::EINVAL);
+        assert!(check(&config(2, "mooseng")).is_ok());
+    }
+
+    #[test]
+    fn a_number_of_threads_out_of_range_is_refused() {
+        assert!(check(&config(0, "mooseng")).unwrap_err().message.contains("between 1 and 16"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests about names and attributes: each builds one operation of the schema and hands its reply back.
+
+use base::{Error, Result};
+use fuser::{RenameFlags, TimeOrNow};
+use wire::proto::name_request::Op;
+use wire::proto::{self, Attr, Credentials, NameReply};
+
+use crate::attributes::wanted_time;
+use crate::core::Core;
+
+/// What setattr may carry.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<TimeOrNow>,
+    pub mtime: Option<TimeOrNow>,
+    pub handle: Option<u64>,
+}
+
+impl Core {
+    async fn name_attr(&self, creds: &Credentials, op: Op) -> Result<Attr> {
+        attr_of(self.engine.name(creds, op).await?)
+    }
+
+    pub async fn lookup(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<Attr> {
+        self.engine.lookup(&creds, parent, &name).await
+    }
+
+    pub async fn getattr(&self, creds: Credentials, inode: u64) -> Result<Attr> {
+        self.engine.getattr(&creds, inode).await
+    }
+
+    pub async fn setattr(&self, creds: Credentials, inode: u64, changes: Changes) -> Result<Attr> {
+        let (atime_ns, atime_now) = wanted_time(changes.atime);
+        let (mtime_ns, mtime_now) = wanted_time(changes.mtime);
+        let set = proto::SetAttr {
+            inode,
+            mode: changes.mode.map(|mode| mode & 0o7777),
+            uid: changes.uid,
+            gid: changes.gid,
+            size: changes.size,
+            atime_ns,
+            mtime_ns,
+            atime_now,
+            mtime_now,
+            by_handle: changes.handle.is_some_and(|handle| self.files.may_write(handle)),
+        };
+        self.engine.setattr(&creds, set).await
+    }
+
+    pub async fn readlink(&self, creds: Credentials, inode: u64) -> Result<Vec<u8>> {
+        Ok(self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?.target)
+    }
+
+    pub async fn mkdir(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32) -> Result<Attr> {
+        self.name_attr(&creds, Op::Mkdir(proto::MkDir { parent, name, mode: mode & 0o7777 })).await
+    }
+
+    pub async fn unlink(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<()> {
+        self.engine.name(&creds, Op::Unlink(proto::Unlink { parent, name })).await.map(drop)
+    }
+
+    pub async fn rmdir(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<()> {
+        self.engine.name(&creds, Op::Rmdir(proto::RmDir { parent, name })).await.map(drop)
+    }
+
+    pub async fn symlink(&self, creds: Credentials, parent: u64, name: Vec<u8>, target: Vec<u8>) -> Result<Attr> {
+        self.name_attr(&creds, Op::Symlink(proto::Symlink { parent, name, target })).await
+    }
+
+    pub async fn link(&self, creds: Credentials, inode: u64, parent: u64, name: Vec<u8>) -> Result<Attr> {
+        self.name_attr(&creds, Op::Link(proto::Link { inode, parent, name })).await
+    }
+
+    /// `source` and `target`: parent and name. Flags per renameat2(2); a whiteout is no kind of file here.
+    pub async fn rename(
+        &self,
+        creds: Credentials,
+        source: (u64, Vec<u8>),
+        target: (u64, Vec<u8>),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let known = RenameFlags::RENAME_NOREPLACE | RenameFlags::RENAME_EXCHANGE;
+        if !known.contains(flags) {
+            return Err(Error::namespace(libc::EINVAL, format!("rename flags {flags} are not supported")));
+        }
+        let rename = proto::Rename {
+            source_parent: source.0,
+            source_name: source.1,
+            target_parent: target.0,
+            target_name: target.1,
+            flags: flags.bits(),
+        };
+        self.engine.name(&creds, Op::Rename(rename)).await.map(drop)
+    }
+
+    pub async fn access(&self, creds: Credentials, inode: u64, mask: u32) -> Result<()> {
+        self.engine.name(&creds, Op::Access(proto::Access { inode, mask })).await.map(drop)
+    }
+
+    pub async fn statfs(&self, creds: Credentials) -> Result<proto::FsStats> {
+        let reply = self.engine.name(&creds, Op::Statfs(proto::StatFs {})).await?;
+        reply.statfs.ok_or_else(|| Error::integrity("a statfs reply came without its numbers"))
+    }
+}
+
+pub fn attr_of(reply: NameReply) -> Result<Attr> {
+    reply.attr.ok_or_else(|| Error::integrity("a reply came without the attributes it should carry"))
+}

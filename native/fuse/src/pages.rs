@@ -1,0 +1,182 @@
+//! Which content the kernel's page cache may hold for each inode, so that an open may keep it. Pure bookkeeping.
+//! Invariant: pages of an inode are kept at an open of version V only if every byte they may hold was read through
+//! handles opened at V, and none of them could write. When in doubt the answer is "drop them".
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+/// Inodes remembered after their last handle closed. Forgetting one only costs reading its data again.
+const MAX_CLOSED: usize = 64 << 10;
+
+#[derive(Default)]
+struct Inode {
+    /// The one version that cached pages come from; none when they may be mixed, or written here.
+    version: Option<u64>,
+    open: u32,
+}
+
+#[derive(Default)]
+struct State {
+    inodes: HashMap<u64, Inode>,
+    closed: usize,
+}
+
+#[derive(Default)]
+pub struct Pages(Mutex<State>);
+
+impl Pages {
+    /// A handle was opened at `version` of the content. True: what the kernel has cached is still right. False: the
+    /// kernel drops it. Each call wants one of `closed`.
+    pub fn opened(&self, inode: u64, version: u64, writes: bool) -> bool {
+        let mut state = self.0.lock();
+        if state.inodes.get(&inode).is_some_and(|entry| entry.open == 0) {
+            state.closed -= 1;
+        }
+        let entry = state.inodes.entry(inode).or_default();
+        let keep = !writes && entry.version == Some(version);
+        if !keep {
+            // Handles still open go on filling the cache with what they see, which may be older.
+            entry.version = (!writes && entry.open == 0).then_some(version);
+        }
+        entry.open += 1;
+        keep
+    }
+
+    pub fn closed(&self, inode: u64) {
+        let mut state = self.0.lock();
+        let Some(entry) = state.inodes.get_mut(&inode) else { return };
+        entry.open = entry.open.saturating_sub(1);
+        if entry.open > 0 {
+            return;
+        }
+        if entry.version.is_none() {
+            state.inodes.remove(&inode);
+            return;
+        }
+        state.closed += 1;
+        if state.closed > MAX_CLOSED {
+            state.inodes.retain(|_, entry| entry.open > 0);
+            state.closed = 0;
+        }
+    }
+
+    /// The kernel let the inode go, and its pages with it.
+    pub fn forgotten(&self, inode: u64) {
+        let mut state = self.0.lock();
+        if state.inodes.get(&inode).is_some_and(|entry| entry.open == 0) {
+            state.inodes.remove(&inode);
+            state.closed -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read_once(pages: &Pages, version: u64) -> bool {
+        let keep = pages.opened(1, version, false);
+        pages.closed(1);
+        keep
+    }
+
+    #[test]
+    fn unchanged_content_is_kept_and_changed_content_dropped() {
+        let pages = Pages::default();
+        assert!(!read_once(&pages, 5), "nothing is known at the first open");
+        assert!(read_once(&pages, 5));
+        assert!(!read_once(&pages, 6));
+        assert!(read_once(&pages, 6));
+    }
+
+    #[test]
+    fn a_handle_of_older_content_spoils_the_cache_until_it_is_closed() {
+        let pages = Pages::default();
+        pages.opened(1, 5, false);
+        assert!(!read_once(&pages, 6));
+        assert!(!read_once(&pages, 6), "the old handle may have brought old pages back");
+        pages.closed(1);
+        assert!(!read_once(&pages, 6));
+        assert!(read_once(&pages, 6));
+    }
+
+    #[test]
+    fn after_a_writer_the_next_open_reads_again() {
+        let pages = Pages::default();
+        read_once(&pages, 5);
+        pages.opened(1, 5, true);
+        assert!(!read_once(&pages, 5));
+        pages.closed(1);
+        assert!(!read_once(&pages, 6));
+        assert!(read_once(&pages, 6));
+    }
+
+    #[test]
+    fn a_forgotten_inode_starts_anew() {
+        let pages = Pages::default();
+        read_once(&pages, 5);
+        pages.forgotten(1);
+        assert!(!read_once(&pages, 5));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Open { writes: bool },
+        Close(prop::sample::Index),
+        Change,
+        Read(prop::sample::Index),
+        Forget,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<bool>().prop_map(|writes| Step::Open { writes }),
+            any::<prop::sample::Index>().prop_map(Step::Close),
+            Just(Step::Change),
+            any::<prop::sample::Index>().prop_map(Step::Read),
+            Just(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        /// The model: a cache with one page, filled by a handle's own version; a writer's fill counts as spoiled.
+        #[test]
+        fn pages_kept_at_an_open_are_never_of_another_version(steps in prop::collection::vec(step(), 1..60)) {
+            let pages = Pages::default();
+            let (mut version, mut cached, mut handles) = (1u64, None::<Option<u64>>, Vec::<Option<u64>>::new());
+            for step in steps {
+                match step {
+                    Step::Open { writes } => {
+                        let keep = pages.opened(1, version, writes);
+                        if keep {
+                            prop_assert!(cached.is_none() || cached == Some(Some(version)), "{cached:?} kept at {version}");
+                        } else {
+                            cached = None;
+                        }
+                        handles.push((!writes).then_some(version));
+                    }
+                    Step::Close(at) if !handles.is_empty() => {
+                        handles.swap_remove(at.index(handles.len()));
+                        pages.closed(1);
+                    }
+                    Step::Read(at) if !handles.is_empty() && cached.is_none() => {
+                        cached = Some(handles[at.index(handles.len())]);
+                    }
+                    Step::Change => version += 1,
+                    Step::Forget if handles.is_empty() => {
+                        pages.forgotten(1);
+                        cached = None;
+                    }
+                    _ => {}
+                }
+            }
+            for _ in handles {
+                pages.closed(1);
+            }
+            let state = pages.0.lock();
+            prop_assert_eq!(state.closed, state.inodes.len());
+        }
+    }
+}
