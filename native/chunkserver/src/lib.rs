@@ -1,1 +1,22 @@
-//! placeholder
+//! The data server: answers clients' reads and writes from its chunk store, passes writes on down the chain, copies
+//! and deletes chunks as the leading master says, and reports what it holds and what went bad.
+//! It decides nothing about where copies belong, and touches no chunk file but through crate `chunk`.
+
+mod chain;
+mod commands;
+mod config;
+mod copy;
+mod housekeeping;
+mod metrics;
+mod node;
+mod outcome;
+mod pool;
+mod registration;
+mod reports;
+mod requests;
+mod server;
+mod turns;
+
+pub use config::{ChunkServerConfig, DirectIo};
+pub use metrics::Metric;
+pub use server::ChunkServer;

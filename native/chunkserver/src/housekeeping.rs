@@ -1,0 +1,99 @@
+//! What runs without being asked: lazy flushing, a look at the disks, scrubbing. One round never overlaps the next,
+//! and a disk that hangs holds up one background thread, never a heartbeat.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::proto::{ChunkReport, DiskStatus};
+
+use crate::metrics::add;
+use crate::node::{Node, Opened};
+
+/// Between two looks at the disks and flushes of what nobody synced.
+const ROUND: Duration = Duration::from_secs(1);
+/// Between two pieces of scrubbing: small pieces keep the disk free for clients in between.
+const SCRUB_PIECE: Duration = Duration::from_millis(250);
+
+/// Of a copy lost with its disk: it is bad whatever version it had.
+const ANY_VERSION: u32 = 0;
+
+/// Flush and look at the disks once a round.
+pub async fn keep_house(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Ok(opened) = node.opened() else { continue };
+        let shared = node.clone();
+        let round = node.background.run(move || {
+            opened.store.flush_lazy();
+            take_stock(&shared, &opened);
+            Ok(())
+        });
+        if let Err(error) = round.await {
+            tracing::warn!(%error, "a round of housekeeping failed; it is tried again");
+        }
+    }
+}
+
+/// Look at the disks, and report what was lost with one. Blocks.
+pub fn take_stock(node: &Node, opened: &Opened) {
+    let disks: Vec<DiskStatus> = crate::node::disk_statuses(&opened.store);
+    for chunk in opened.store.lost() {
+        node.reports.note(chunk, ANY_VERSION, Instant::now());
+    }
+    *opened.disks.lock() = disks;
+}
+
+/// Everything this server holds, as the leader wants it, lost and bad copies marked. Blocks.
+pub fn inventory_of(node: &Node, opened: &Opened) -> Vec<ChunkReport> {
+    let held = opened.store.inventory().into_iter().map(|entry| ChunkReport {
+        id: entry.id,
+        version: entry.version,
+        bad: node.reports.is_bad(entry.id),
+        stored_bytes: entry.stored_bytes,
+    });
+    let lost = opened.store.lost().into_iter();
+    let lost = lost.map(|id| ChunkReport { id, version: ANY_VERSION, bad: true, stored_bytes: 0 });
+    held.chain(lost).collect()
+}
+
+/// Make everything stable that nobody synced, and note what is stable. Blocks.
+pub fn settle(opened: &Opened) {
+    for id in std::mem::take(&mut *opened.unsynced.lock()) {
+        // Whatever version it has by now.
+        let synced = opened.store.sync(chunk::ChunkRef { id, version: u32::MAX });
+        if let Err(error) = synced.map(drop).or_else(|error| if error.errno == libc::ENOENT { Ok(()) } else { Err(error) }) {
+            tracing::warn!(chunk = id, %error, "a chunk could not be made stable when stopping");
+        }
+    }
+    opened.store.flush_lazy();
+}
+
+/// Verify stored blocks, `scrub_mb_s` of them each second.
+pub async fn scrub(node: Arc<Node>) {
+    let budget = (node.config.scrub_mb_s << 20) * SCRUB_PIECE.as_millis() as u64 / 1000;
+    if budget == 0 {
+        return;
+    }
+    let mut cursor = chunk::ScrubCursor::default();
+    loop {
+        tokio::time::sleep(SCRUB_PIECE).await;
+        let Ok(opened) = node.opened() else { continue };
+        let piece = node.background.run(move || {
+            let bad = opened.store.scrub_next(&mut cursor, budget);
+            Ok((cursor, bad))
+        });
+        let Ok((next, bad)) = piece.await else { continue };
+        cursor = next;
+        for block in bad {
+            tracing::warn!(
+                chunk = block.chunk.id,
+                version = block.chunk.version,
+                offset = block.offset,
+                reason = %block.reason,
+                "scrubbing found a bad block; another copy must replace it"
+            );
+            add(&node.metrics.bad_blocks_scrubbed, 1);
+            node.reports.note(block.chunk.id, block.chunk.version, Instant::now());
+        }
+    }
+}

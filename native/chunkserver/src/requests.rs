@@ -1,0 +1,247 @@
+//! What a chunkserver answers on its data port. Everything is checked before anything is changed; disk work runs on
+//! plain threads; a write runs to its end even when its writer went away.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::limits::{CHUNK_BYTES, MAX_PAYLOAD_BYTES};
+use base::{Buffer, Error, ErrorKind, Result, crc};
+use wire::proto::{
+    ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
+    ChunkWriteReply, Hello, Replica, Role, Stamp,
+};
+use wire::{Handler, Method, Peer, Request, Response};
+
+use crate::metrics::{Op, add};
+use crate::node::{Node, Opened, chunk_ref};
+use crate::outcome;
+use crate::turns::Turn;
+
+/// Servers behind this one in a chain. Far above any sensible number of copies.
+const MAX_CHAIN: usize = 15;
+
+impl Handler for Node {
+    fn hello(&self) -> Hello {
+        Node::hello(self)
+    }
+
+    async fn handle(self: Arc<Self>, request: Request) -> Result<Response> {
+        let _busy = self.enter()?;
+        let opened = self.opened()?;
+        require_same_cluster(&opened, &request.peer)?;
+        let started = Instant::now();
+        let (op, outcome) = match request.method {
+            Method::ChunkWrite => (Op::Write, write(&self, &opened, request).await),
+            Method::ChunkTrim => (Op::Trim, trim(&self, &opened, request).await),
+            Method::ChunkSync => (Op::Sync, sync(&self, &opened, request).await),
+            Method::ChunkRead => (Op::Read, read(&self, &opened, request).await),
+            Method::ChunkMap => (Op::Map, map(&self, &opened, request).await),
+            other => {
+                let sentence = format!("a chunkserver does not answer {other:?}; ask a master");
+                return Err(Error::namespace(libc::EOPNOTSUPP, sentence));
+            }
+        };
+        self.metrics.finished(op, started, outcome.is_ok());
+        outcome
+    }
+}
+
+/// The hello was checked too, but possibly before this server knew its own cluster.
+fn require_same_cluster(opened: &Opened, peer: &Peer) -> Result<()> {
+    if peer.hello.cluster_id.is_empty() || peer.hello.cluster_id == opened.cluster_id {
+        return Ok(());
+    }
+    Err(Error::namespace(
+        libc::EREMCHG,
+        format!(
+            "this chunkserver belongs to cluster {:?} and not to {:?}; use that cluster's masters",
+            opened.cluster_id, peer.hello.cluster_id
+        ),
+    ))
+}
+
+async fn write(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {
+    let message: ChunkWrite = request.decode()?;
+    let payload_len = request.payload.as_ref().map_or(0, |payload| payload.len());
+    check_write(&message, payload_len)?;
+    check_chain(&message.chain, node.server_id())?;
+    let chunk = chunk_ref(message.chunk)?;
+    let payload = Arc::new(request.payload.unwrap_or_else(|| Buffer::take(0)));
+    let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
+    let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
+
+    let own = write_here(node, opened, chunk, &message, payload.clone());
+    let downstream = opened.chain.forward(Method::ChunkWrite, &message.chain, Some(payload), |chain| ChunkWrite {
+        chain,
+        crcs: message.crcs.clone(),
+        ..message
+    });
+    let (own, downstream) = tokio::join!(own, downstream);
+    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
+    let stamps = outcome::merge(own, downstream)?;
+    Ok((&ChunkWriteReply { stamps }).into())
+}
+
+async fn write_here(
+    node: &Node,
+    opened: &Opened,
+    chunk: chunk::ChunkRef,
+    message: &ChunkWrite,
+    payload: Arc<Buffer>,
+) -> Result<Stamp> {
+    let (store, data, crcs) = (opened.store.clone(), payload.clone(), message.crcs.clone());
+    let (offset, create) = (message.offset, message.create);
+    let written = node.io.run(move || store.write(chunk, offset, &data, &crcs, create)).await;
+    let stored_bytes = match written {
+        Ok(stored_bytes) => stored_bytes,
+        // The writer's bytes are wrong, or those that the write partly covers on our disk: only the latter is ours.
+        Err(error) if error.kind == ErrorKind::Integrity => {
+            if crc::check_pieces(offset as usize, &payload, &message.crcs).is_ok() {
+                found_bad(node, chunk);
+                return Err(outcome::own(error, node.server_id()));
+            }
+            return Err(error);
+        }
+        Err(error) => return Err(outcome::own(error, node.server_id())),
+    };
+    opened.unsynced.lock().insert(chunk.id);
+    add(&node.metrics.written_bytes, payload.len() as u64);
+    if message.sync {
+        opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
+    }
+    Ok(stamp(node, stored_bytes))
+}
+
+async fn trim(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {
+    let message: ChunkTrim = request.decode()?;
+    if u64::from(message.length) > CHUNK_BYTES {
+        return Err(invalid(format!("a trim to {} bytes lies beyond the chunk", message.length)));
+    }
+    check_chain(&message.chain, node.server_id())?;
+    let chunk = chunk_ref(message.chunk)?;
+    let length = message.length;
+    let _turn = turn_at_head(node, &request.peer, chunk.id, u64::from(length), CHUNK_BYTES).await;
+
+    let own = async {
+        let store = opened.store.clone();
+        let trimmed = node.stable.run(move || store.trim(chunk, length)).await;
+        trimmed.map(|stored_bytes| stamp(node, stored_bytes)).map_err(|error| outcome::own(error, node.server_id()))
+    };
+    let downstream =
+        opened.chain.forward(Method::ChunkTrim, &message.chain, None, |chain| ChunkTrim { chain, ..message });
+    let (own, downstream) = tokio::join!(own, downstream);
+    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
+    let stamps = outcome::merge(own, downstream)?;
+    Ok((&ChunkWriteReply { stamps }).into())
+}
+
+async fn sync(node: &Node, opened: &Opened, request: Request) -> Result<Response> {
+    let message: ChunkSync = request.decode()?;
+    let chunk = chunk_ref(message.chunk)?;
+    if message.boot_id != node.boot_id {
+        return Err(Error::stale(format!(
+            "chunkserver {} was started anew since these writes and may have lost them; write them again to another set",
+            node.server_id()
+        ))
+        .with_failed(node.server_id()));
+    }
+    let stored_bytes = opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
+    Ok((&ChunkSyncReply { stamp: Some(stamp(node, stored_bytes)) }).into())
+}
+
+async fn read(node: &Node, opened: &Opened, request: Request) -> Result<Response> {
+    let message: ChunkRead = request.decode()?;
+    check_range(message.offset, message.length)?;
+    let chunk = chunk_ref(message.chunk)?;
+    let store = opened.store.clone();
+    let (offset, length) = (message.offset, message.length);
+    let block = match node.io.run(move || store.read(chunk, offset, length)).await {
+        Ok(block) => block,
+        Err(error) => {
+            if error.kind == ErrorKind::Integrity {
+                add(&node.metrics.bad_blocks_read, 1);
+                found_bad(node, chunk);
+            }
+            return Err(outcome::own(error, node.server_id()));
+        }
+    };
+    add(&node.metrics.read_bytes, block.data.len() as u64);
+    let reply = ChunkReadReply {
+        offset: block.offset,
+        length: block.data.len() as u32,
+        crcs: block.crcs,
+        version: block.version,
+        stored_bytes: block.stored_bytes,
+    };
+    Ok(Response { payload: Some(Arc::new(block.data)), ..Response::from(&reply) })
+}
+
+async fn map(node: &Node, opened: &Opened, request: Request) -> Result<Response> {
+    let message: ChunkMap = request.decode()?;
+    let chunk = chunk_ref(message.chunk)?;
+    let (store, fence) = (opened.store.clone(), message.fence);
+    let mapped = node.stable.run(move || {
+        if fence {
+            store.fence(chunk)?;
+        }
+        store.map(chunk)
+    });
+    let map = mapped.await.map_err(|error| outcome::own(error, node.server_id()))?;
+    Ok((&ChunkMapReply { version: map.version, present: map.present, digest: map.digest }).into())
+}
+
+fn found_bad(node: &Node, chunk: chunk::ChunkRef) {
+    tracing::warn!(chunk = chunk.id, version = chunk.version, "a stored block does not match its checksum; another copy must replace it");
+    node.reports.note(chunk.id, chunk.version, Instant::now());
+}
+
+fn stamp(node: &Node, stored_bytes: u32) -> Stamp {
+    Stamp { server_id: node.server_id(), boot_id: node.boot_id, stored_bytes }
+}
+
+/// A client asks the head of a chain, a chunkserver those behind it.
+async fn turn_at_head<'a>(node: &'a Node, peer: &Peer, chunk: u64, start: u64, end: u64) -> Option<Turn<'a>> {
+    if peer.hello.role == Role::Chunkserver as i32 {
+        return None;
+    }
+    Some(node.turns.take(chunk, start, end).await)
+}
+
+fn check_write(message: &ChunkWrite, payload_len: usize) -> Result<()> {
+    check_range(message.offset, message.length)?;
+    if message.length as usize != payload_len {
+        return Err(invalid(format!("a write of {} bytes came with {payload_len}", message.length)));
+    }
+    let pieces = crc::pieces(message.offset as usize, payload_len).count();
+    if message.crcs.len() != pieces * 4 {
+        return Err(invalid(format!("{pieces} pieces came with {} bytes of checksums", message.crcs.len())));
+    }
+    Ok(())
+}
+
+fn check_range(offset: u32, length: u32) -> Result<()> {
+    if length == 0 || length as usize > MAX_PAYLOAD_BYTES || u64::from(offset) + u64::from(length) > CHUNK_BYTES {
+        return Err(invalid(format!(
+            "{length} bytes at {offset} are not 1 to {MAX_PAYLOAD_BYTES} bytes within a chunk of {CHUNK_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_chain(chain: &[Replica], server_id: u32) -> Result<()> {
+    if chain.len() > MAX_CHAIN {
+        return Err(invalid(format!("a chain of {} servers is longer than {MAX_CHAIN}", chain.len())));
+    }
+    let mut seen = vec![server_id];
+    for replica in chain {
+        if replica.server_id == 0 || replica.address.is_empty() || seen.contains(&replica.server_id) {
+            return Err(invalid(format!("the chain names server {} twice, or without an address", replica.server_id)));
+        }
+        seen.push(replica.server_id);
+    }
+    Ok(())
+}
+
+fn invalid(sentence: String) -> Error {
+    Error::namespace(libc::EINVAL, sentence)
+}

@@ -1,0 +1,144 @@
+//! One chunkserver in this process: start, stop, and what it shows of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Error, Result};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use wire::Server;
+use wire::service::Stopper;
+
+use crate::config::ChunkServerConfig;
+use crate::metrics::Metric;
+use crate::node::{Node, Standing};
+use crate::{housekeeping, registration};
+
+/// How long requests in flight may take to finish when stopping.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long stopping waits for the disks afterwards; a disk that hangs must not keep the process alive.
+const CLOSE: Duration = Duration::from_secs(10);
+
+pub struct ChunkServer {
+    node: Arc<Node>,
+    stopper: Stopper,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl ChunkServer {
+    /// Open the disks, listen, and look for the leader. Runs inside a tokio runtime. Disks of another cluster or
+    /// server, a port in use and settings that cannot work are errors; masters that cannot be reached are not.
+    pub async fn start(config: ChunkServerConfig) -> Result<Arc<ChunkServer>> {
+        config.check()?;
+        let disks = config.disks.clone();
+        let cluster_id = match config.cluster_id.as_str() {
+            "" => blocking(move || chunk::Store::read_cluster_id(&disks)).await?.unwrap_or_default(),
+            configured => configured.to_string(),
+        };
+        let server = Server::bind(&config.listen).await?;
+        let bound = server.address()?.to_string();
+        let address = if config.advertise.is_empty() { bound } else { config.advertise.clone() };
+        let node = Arc::new(Node::new(config, address)?);
+        if !cluster_id.is_empty() {
+            node.open(&cluster_id).await?;
+        }
+        let stopper = server.stopper();
+        let tasks = vec![
+            tokio::spawn(server.run(node.clone())),
+            tokio::spawn(registration::run(node.clone())),
+            tokio::spawn(housekeeping::keep_house(node.clone())),
+            tokio::spawn(housekeeping::scrub(node.clone())),
+        ];
+        tracing::info!(server_id = node.server_id(), address = %node.address, %cluster_id, "chunkserver started");
+        Ok(Arc::new(ChunkServer { node, stopper, tasks: Mutex::new(tasks) }))
+    }
+
+    /// The data port as others reach it.
+    pub fn address(&self) -> String {
+        self.node.address.clone()
+    }
+
+    /// Refuse new requests, finish those in flight, make everything stable, close the disks. Returns within seconds.
+    pub async fn stop(&self) {
+        if self.node.stopping.send_replace(true) {
+            return;
+        }
+        *self.node.standing.lock() = Standing { state: "stopped".to_string(), ..Standing::default() };
+        if tokio::time::timeout(DRAIN, self.node.idle()).await.is_err() {
+            tracing::warn!("requests were still running after {DRAIN:?}; their writers resend them elsewhere");
+        }
+        self.stopper.stop();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        *self.node.standing.lock() = Standing { state: "stopped".to_string(), ..Standing::default() };
+        let node = self.node.clone();
+        let closing = blocking(move || {
+            node.io.stop();
+            node.stable.stop();
+            node.background.stop();
+            if let Some(opened) = node.close() {
+                housekeeping::settle(&opened);
+            }
+            Ok(())
+        });
+        match tokio::time::timeout(CLOSE, closing).await {
+            Ok(Ok(())) => tracing::info!("chunkserver stopped"),
+            Ok(Err(error)) => tracing::warn!(%error, "closing the disks failed; recovery at the next start mends it"),
+            Err(_) => tracing::warn!("a disk did not answer within {CLOSE:?}; recovery at the next start mends it"),
+        }
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let standing = self.node.standing.lock().clone();
+        let opened = self.node.opened().ok();
+        let disks = opened.as_ref().map(|opened| opened.disks.lock().clone()).unwrap_or_default();
+        json!({
+            "server_id": self.node.server_id(),
+            "cluster_id": opened.as_ref().map_or("", |opened| &opened.cluster_id),
+            "boot_id": self.node.boot_id,
+            "address": self.node.address,
+            "registered": standing.registered,
+            "leader": standing.leader,
+            "epoch": standing.epoch,
+            "state": standing.state,
+            "chunks": disks.iter().map(|disk| disk.chunks).sum::<u64>(),
+            "bad_chunks": self.node.reports.count(),
+            "disks": disks.iter().map(|disk| json!({
+                "path": disk.path,
+                "total_bytes": disk.total_bytes,
+                "free_bytes": disk.free_bytes,
+                "chunks": disk.chunks,
+                "state": disk.state,
+                "direct_io": disk.direct_io,
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Reading resets the maxima.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut out = self.node.metrics.export();
+        let registered = self.node.standing.lock().registered;
+        out.push(("mooseng_chunkserver_registered", vec![], f64::from(u8::from(registered))));
+        out.push(("mooseng_chunkserver_bad_chunks", vec![], self.node.reports.count() as f64));
+        let disks = self.node.opened().map(|opened| opened.disks.lock().clone()).unwrap_or_default();
+        out.push(("mooseng_chunkserver_chunks", vec![], disks.iter().map(|disk| disk.chunks).sum::<u64>() as f64));
+        for disk in disks {
+            let label = || vec![("disk", disk.path.clone())];
+            out.push(("mooseng_chunkserver_disk_total_bytes", label(), disk.total_bytes as f64));
+            out.push(("mooseng_chunkserver_disk_free_bytes", label(), disk.free_bytes as f64));
+            let usable = disk.state == "ok" || disk.state == "full";
+            out.push(("mooseng_chunkserver_disk_ok", label(), f64::from(u8::from(usable))));
+        }
+        out
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::unavailable(format!("blocking work did not finish: {error}")))?
+}

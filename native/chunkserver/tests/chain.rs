@@ -1,0 +1,273 @@
+//! Clients' reads and writes over chains of real chunkservers, without a master.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use base::ErrorKind;
+use support::*;
+use wire::Method;
+use wire::proto::ChunkWrite;
+
+fn new_chunk(id: u64, data: &[u8], chain: Vec<wire::proto::Replica>) -> Write<'_> {
+    Write { chunk: chunk(id, 1), offset: 0, data, create: true, chain, sync: false }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_through_a_chain_of_three_is_read_back_from_each_copy() {
+    let servers = [Running::start(1).await, Running::start(2).await, Running::start(3).await];
+    let chain = vec![servers[1].replica(), servers[2].replica()];
+    let data = pattern(1 << 20, 1);
+    let stamps = write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    assert_eq!(stamps.iter().map(|stamp| stamp.server_id).collect::<Vec<_>>(), [1, 2, 3]);
+    let part = pattern(5000, 2);
+    let partial = Write { offset: 3000, create: false, sync: true, ..new_chunk(7, &part, chain) };
+    write(&servers[0].link, partial).await.unwrap();
+    let mut expected = data.clone();
+    expected[3000..8000].copy_from_slice(&part);
+    for (server, stamp) in servers.iter().zip(&stamps) {
+        assert_eq!(read(&server.link, chunk(7, 1), 0, 1 << 20).await.unwrap(), expected);
+        assert_eq!(read(&server.link, chunk(7, 1), 2_000_000, 10).await.unwrap(), [0; 10]);
+        assert_eq!(sync(&server.link, chunk(7, 1), stamp.boot_id).await.unwrap().stored_bytes, 1 << 20);
+        assert_eq!(server.metric("mooseng_chunkserver_ops_total", "write"), 2.0);
+    }
+    let digests = [map(&servers[0].link, chunk(7, 1), false).await.unwrap(), map(&servers[2].link, chunk(7, 1), false).await.unwrap()];
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trim_zeroes_the_tail_on_every_copy() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let chain = vec![servers[1].replica()];
+    let data = pattern(20_000, 1);
+    write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    assert_eq!(trim(&servers[0].link, chunk(7, 2), 5000, chain).await.unwrap().len(), 2);
+    for server in &servers {
+        let bytes = read(&server.link, chunk(7, 2), 0, 20_000).await.unwrap();
+        assert_eq!(bytes[..5000], data[..5000]);
+        assert!(bytes[5000..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_tail_is_named_and_not_the_middle() {
+    let servers = [Running::start(1).await, Running::start(2).await, Running::start(3).await];
+    let chain = vec![servers[1].replica(), servers[2].replica()];
+    let data = pattern(4096, 1);
+    write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    servers[2].server.stop().await;
+    let started = Instant::now();
+    let error = write(&servers[0].link, new_chunk(7, &data, chain)).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!((error.kind, &error.failed_servers[..]), (ErrorKind::Unavailable, &[3][..]), "{error}");
+    assert_eq!(servers[0].metric("mooseng_chunkserver_chain_failures_total", ""), 1.0);
+    // The next version goes on without it.
+    let rest = vec![servers[1].replica()];
+    let again = Write { chunk: chunk(7, 2), ..new_chunk(7, &data, rest) };
+    assert_eq!(write(&servers[0].link, again).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_tail_is_named_within_four_seconds() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    // A tail that takes connections and bytes, like a stopped process, and never answers past the hello.
+    let tail = frozen_after_hello(3, &servers[1].server.address()).await;
+    let chain = vec![servers[1].replica(), tail];
+    let data = pattern(4096, 1);
+    let started = Instant::now();
+    let error = write(&servers[0].link, new_chunk(7, &data, chain)).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(error.failed_servers, [3], "{error}");
+}
+
+/// Says hello as server `server_id` would, then only swallows bytes.
+async fn frozen_after_hello(server_id: u32, _like: &str) -> wire::proto::Replica {
+    use prost::Message;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let asked = wire::frame::read_frame(&mut stream).await.unwrap().unwrap();
+                let hello = hello(CLUSTER, wire::proto::Role::Chunkserver, server_id).encode_to_vec();
+                let header = wire::frame::encode_header(wire::Kind::Reply, Method::Hello as u16, asked.id, &hello, 0);
+                stream.write_all(&[&header[..], &hello].concat()).await.unwrap();
+                let mut sink = vec![0; 1 << 16];
+                while stream.read(&mut sink).await.is_ok_and(|count| count > 0) {}
+            });
+        }
+    });
+    wire::proto::Replica { server_id, address }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_at_the_tails_address_is_not_taken_for_it() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let mut wrong = servers[1].replica();
+    wrong.server_id = 9;
+    let error = write(&servers[0].link, new_chunk(7, &[1; 100], vec![wrong])).await.unwrap_err();
+    assert_eq!(error.failed_servers, [9], "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_lost_on_the_tail_is_named() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let data = pattern(4096, 1);
+    write(&servers[0].link, new_chunk(7, &data, vec![])).await.unwrap();
+    let without_create = Write { create: false, ..new_chunk(7, &data, vec![servers[1].replica()]) };
+    let error = write(&servers[0].link, without_create).await.unwrap_err();
+    assert_eq!((error.errno, &error.failed_servers[..]), (libc::ENOENT, &[2][..]), "{error}");
+    let error = read(&servers[1].link, chunk(7, 1), 0, 10).await.unwrap_err();
+    assert_eq!(error.errno, libc::ENOENT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_bytes_from_a_writer_reach_no_copy_and_blame_no_server() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let message = ChunkWrite {
+        chunk: chunk(7, 1),
+        offset: 0,
+        length: 4096,
+        crcs: vec![0; 4],
+        create: true,
+        chain: vec![servers[1].replica()],
+        sync: false,
+    };
+    let payload = std::sync::Arc::new(base::Buffer::copy_of(&pattern(4096, 1)));
+    let error = servers[0].link.call(Method::ChunkWrite, &message, Some(payload), deadline()).await.err().unwrap();
+    assert_eq!((error.kind, &error.failed_servers[..]), (ErrorKind::Integrity, &[][..]), "{error}");
+    for server in &servers {
+        // The chunk may exist by now, but none of the bytes.
+        let bytes = read(&server.link, chunk(7, 1), 0, 4096).await;
+        assert!(bytes.is_err() || bytes.is_ok_and(|bytes| bytes == [0; 4096]));
+        assert_eq!(server.server.status()["bad_chunks"], 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_requests_are_refused_and_change_nothing() {
+    let server = Running::start(1).await;
+    let good = ChunkWrite {
+        chunk: chunk(7, 1),
+        offset: 0,
+        length: 100,
+        crcs: base::crc::piece_crcs(0, &[5; 100]),
+        create: true,
+        chain: vec![],
+        sync: false,
+    };
+    let twice = vec![server.replica(); 2];
+    for bad in [
+        ChunkWrite { length: 0, ..good.clone() },
+        ChunkWrite { length: 99, ..good.clone() },
+        ChunkWrite { length: u32::MAX, ..good.clone() },
+        ChunkWrite { offset: u32::MAX, ..good.clone() },
+        ChunkWrite { offset: (64 << 20) - 99, ..good.clone() },
+        ChunkWrite { crcs: vec![], ..good.clone() },
+        ChunkWrite { chunk: None, ..good.clone() },
+        ChunkWrite { chunk: chunk(7, 0), ..good.clone() },
+        ChunkWrite { chain: twice, ..good.clone() },
+        ChunkWrite { chain: vec![server.replica()], ..good.clone() },
+    ] {
+        let payload = std::sync::Arc::new(base::Buffer::copy_of(&[5; 100]));
+        let error = server.link.call(Method::ChunkWrite, &bad, Some(payload), deadline()).await.err().unwrap();
+        assert_eq!(error.errno, libc::EINVAL, "{error}");
+        assert!(error.failed_servers.is_empty());
+    }
+    for (offset, length) in [(0, 0), (0, (1 << 20) + 1), (u32::MAX, 1), (64 << 20, 1), (1, u32::MAX)] {
+        assert_eq!(read(&server.link, chunk(7, 1), offset, length).await.unwrap_err().errno, libc::EINVAL);
+    }
+    let error = server.link.call(Method::Name, &good, None, deadline()).await.err().unwrap();
+    assert_eq!(error.errno, libc::EOPNOTSUPP);
+    assert_eq!(read(&server.link, chunk(7, 1), 0, 1).await.unwrap_err().errno, libc::ENOENT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_shuts_out_writers_of_the_old_version_on_the_whole_chain() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let chain = vec![servers[1].replica()];
+    let data = pattern(4096, 1);
+    write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    assert_eq!(map(&servers[1].link, chunk(7, 2), true).await.unwrap().version, 2);
+    let error = write(&servers[0].link, new_chunk(7, &pattern(4096, 2), chain.clone())).await.unwrap_err();
+    assert_eq!((error.kind, error.errno, &error.failed_servers[..]), (ErrorKind::Stale, libc::ESTALE, &[][..]), "{error}");
+    // Who knows the new version goes on, and takes the server that is behind along.
+    let newer = Write { chunk: chunk(7, 2), ..new_chunk(7, &data, chain) };
+    write(&servers[0].link, newer).await.unwrap();
+    assert_eq!(map(&servers[0].link, chunk(7, 2), false).await.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_writes_leave_all_copies_equal() {
+    let servers = [Running::start(1).await, Running::start(2).await, Running::start(3).await];
+    let chain = vec![servers[1].replica(), servers[2].replica()];
+    let writers: Vec<_> = (0..24u64)
+        .map(|seed| {
+            let (link, chain) = (servers[0].link.clone(), chain.clone());
+            tokio::spawn(async move {
+                let data = pattern(30_000, seed);
+                let offset = (seed % 5 * 5000) as u32;
+                write(&link, Write { offset, ..new_chunk(7, &data, chain) }).await.unwrap();
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let first = read(&servers[0].link, chunk(7, 1), 0, 50_000).await.unwrap();
+    for server in &servers[1..] {
+        assert!(read(&server.link, chunk(7, 1), 0, 50_000).await.unwrap() == first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_keeps_what_was_synced_and_refuses_syncs_of_its_former_life() {
+    let disk = tempfile::tempdir().unwrap();
+    let server = chunkserver::ChunkServer::start(config(1, disk.path())).await.unwrap();
+    let link = client(&server.address()).await.unwrap();
+    let data = pattern(100_000, 1);
+    let stamps = write(&link, new_chunk(7, &data, vec![])).await.unwrap();
+    server.stop().await;
+    assert!(write(&link, new_chunk(7, &data, vec![])).await.is_err());
+
+    let server = chunkserver::ChunkServer::start(config(1, disk.path())).await.unwrap();
+    let link = client(&server.address()).await.unwrap();
+    let error = sync(&link, chunk(7, 1), stamps[0].boot_id).await.unwrap_err();
+    assert_eq!((error.kind, &error.failed_servers[..]), (ErrorKind::Stale, &[1][..]), "{error}");
+    // Stopping made everything stable, so nothing is missing.
+    assert_eq!(read(&link, chunk(7, 1), 0, 100_000).await.unwrap(), data);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_another_cluster_and_disks_of_another_server_are_refused() {
+    let server = Running::start(1).await;
+    let error = client_of(&server.server.address(), "another").await.err().unwrap();
+    assert_eq!(error.errno, libc::EREMCHG, "{error}");
+    server.server.stop().await;
+    let mut foreign = config(1, server.disk.path());
+    foreign.cluster_id = "another".to_string();
+    let error = chunkserver::ChunkServer::start(foreign).await.err().unwrap();
+    assert!(error.message.contains("another"), "{error}");
+    let error = chunkserver::ChunkServer::start(config(2, server.disk.path())).await.err().unwrap();
+    assert!(error.message.contains('2'), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotten_block_is_refused_named_and_counted() {
+    let server = Running::start(1).await;
+    let data = pattern(12_288, 1);
+    let stamps = write(&server.link, new_chunk(7, &data, vec![])).await.unwrap();
+    sync(&server.link, chunk(7, 1), stamps[0].boot_id).await.unwrap();
+    rot(server.disk.path(), &data[5000..5100]);
+    let error = read(&server.link, chunk(7, 1), 0, 12_288).await.unwrap_err();
+    assert_eq!((error.kind, error.errno, &error.failed_servers[..]), (ErrorKind::Integrity, libc::EBADMSG, &[1][..]));
+    assert_eq!(server.metric("mooseng_chunkserver_bad_blocks_total", "read"), 1.0);
+    assert_eq!(server.server.status()["bad_chunks"], 1);
+    // Blocks beside it are still served; a write that covers a part of it cannot be done.
+    assert_eq!(read(&server.link, chunk(7, 1), 8192, 4096).await.unwrap(), data[8192..]);
+    let partial = Write { offset: 4100, create: false, ..new_chunk(7, &[1; 10], vec![]) };
+    assert_eq!(write(&server.link, partial).await.unwrap_err().failed_servers, [1]);
+}
