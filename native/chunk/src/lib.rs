@@ -1,1 +1,29 @@
-//! placeholder
+//! The chunk store: 64 MiB chunks on local disks, each 4 KiB block checksummed and bound to its place.
+//!
+//! Plain threads, `pread` and `pwrite`. It never talks to the network, never decides where copies belong, and never
+//! answers with bytes that it has not checked. Bytes on disk: FORMAT.md, "Chunk data file", "Checksum table" and
+//! "Chunkserver directory".
+
+pub mod bench;
+mod cache;
+mod copy;
+mod counters;
+mod disk;
+mod identity;
+mod layout;
+mod open;
+mod probe;
+mod read;
+mod recover;
+mod scrub;
+mod slot;
+mod store;
+mod table;
+mod trim;
+mod types;
+mod write;
+
+pub use copy::Copy;
+pub use counters::Counters;
+pub use store::Store;
+pub use types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, StoreConfig};

@@ -1,0 +1,50 @@
+//! Which slots are open: a bounded second-chance queue. It closes slots and never touches their content.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use crate::slot::Slot;
+
+pub(crate) struct Cache {
+    limit: usize,
+    open: Mutex<VecDeque<Arc<Slot>>>,
+}
+
+impl Cache {
+    pub fn new(limit: usize) -> Cache {
+        Cache { limit, open: Mutex::default() }
+    }
+
+    /// Note a slot that was just opened; over the limit, the longest unused one that is idle gets closed.
+    pub fn admit(&self, slot: &Arc<Slot>) {
+        self.open.lock().push_back(slot.clone());
+        for _ in 0..2 * self.limit {
+            let candidate = {
+                let mut open = self.open.lock();
+                if open.len() <= self.limit {
+                    return;
+                }
+                match open.pop_front() {
+                    Some(candidate) => candidate,
+                    None => return,
+                }
+            };
+            // The queue's lock is not held here: closing may have to sync.
+            let used = candidate.touched.swap(false, Ordering::Relaxed);
+            if candidate.is_gone() || (!used && candidate.unload()) {
+                continue;
+            }
+            self.open.lock().push_back(candidate);
+        }
+    }
+
+    /// The slots open now.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        let mut open = self.open.lock();
+        open.retain(|slot| !slot.is_gone());
+        open.iter().cloned().collect()
+    }
+}

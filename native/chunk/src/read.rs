@@ -1,0 +1,126 @@
+//! Reading whole blocks, each verified against its entry before it leaves.
+
+use std::sync::Arc;
+
+use base::crc::crc32c;
+use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
+use base::{Buffer, Error, Result};
+use rustix::fs::Advice;
+
+use crate::counters::add;
+use crate::layout::{BlockState, Entry};
+use crate::slot::{Files, Slot, missing, read_up_to};
+use crate::types::{BlockRead, ChunkMap, ChunkRef};
+use crate::write::{blocks_of, check_span};
+
+/// How far the kernel is asked to read ahead.
+const AHEAD_BYTES: u64 = 2 << 20;
+
+impl Slot {
+    pub fn read(self: &Arc<Slot>, chunk: ChunkRef, offset: u32, length: u32) -> Result<BlockRead> {
+        check_span(chunk.id, offset, length as usize)?;
+        let state = self.read_state()?;
+        self.check_version(chunk)?;
+        let Some(loaded) = state.as_ref() else { return Err(missing(self.id)) };
+        let blocks = blocks_of(offset, length as usize);
+        let mut data = Buffer::take(blocks.len() * BLOCK_BYTES);
+        let mut crcs = Vec::with_capacity(blocks.len() * 4);
+        let mut present = blocks.clone().filter(|&block| !loaded.table.is_absent(block));
+        if let Some(first) = present.next() {
+            let last = present.last().unwrap_or(first);
+            let span = (first - blocks.start) * BLOCK_BYTES..(last + 1 - blocks.start) * BLOCK_BYTES;
+            self.read_blocks(&loaded.files, &mut data[span], first)?;
+            self.read_ahead(&loaded.files, blocks.end);
+        }
+        for (block, bytes) in blocks.clone().zip(data.chunks_exact_mut(BLOCK_BYTES)) {
+            let crc = match loaded.table.get(block) {
+                Entry::Good(BlockState::Absent, _) => {
+                    bytes.fill(0);
+                    zero_crc()
+                }
+                entry => self.check_block(&loaded.files, bytes, block, entry)?,
+            };
+            crcs.extend_from_slice(&crc.to_le_bytes());
+        }
+        let counting = self.counting();
+        add(&counting.reads, 1);
+        add(&counting.read_bytes, data.len() as u64);
+        Ok(BlockRead {
+            offset: (blocks.start * BLOCK_BYTES) as u32,
+            data,
+            crcs,
+            version: self.version(),
+            stored_bytes: loaded.table.present() * BLOCK_BYTES as u32,
+        })
+    }
+
+    /// Fill `buffer` from block `first` on; what lies behind the end of the file stays as it is and fails its check.
+    pub(crate) fn read_blocks(&self, files: &Files, buffer: &mut [u8], first: usize) -> Result<()> {
+        let read = read_up_to(&files.data, buffer, (first * BLOCK_BYTES) as u64);
+        match read {
+            Ok(count) => {
+                buffer[count..].fill(0);
+                Ok(())
+            }
+            // One bad sector does not fail a disk for writing; the copy is bad, and another one answers.
+            Err(error) => {
+                add(&self.counting().bad_blocks, 1);
+                let offset = first * BLOCK_BYTES;
+                Err(Error::integrity(format!(
+                    "chunk {} cannot be read at {offset} ({error}) on disk {}; read another copy",
+                    self.id,
+                    self.disk.path.display()
+                )))
+            }
+        }
+    }
+
+    /// Check a block just read and give its CRC. A mismatch is looked at once more, past the page cache: what a cache
+    /// has wrong is no rot.
+    pub(crate) fn check_block(&self, files: &Files, bytes: &mut [u8], block: usize, entry: Entry) -> Result<u32> {
+        let why = match entry {
+            Entry::Good(_, crc) if crc32c(bytes) == crc => return Ok(crc),
+            Entry::Good(_, crc) => {
+                let at = (block * BLOCK_BYTES) as u64;
+                let length = std::num::NonZeroU64::new(BLOCK_BYTES as u64);
+                // Advice only: where it fails, the same bytes come again.
+                let _ = rustix::fs::fadvise(&files.data, at, length, Advice::DontNeed);
+                if read_up_to(&files.data, bytes, at).is_ok_and(|count| count == BLOCK_BYTES) && crc32c(bytes) == crc {
+                    return Ok(crc);
+                }
+                "does not match its checksum"
+            }
+            Entry::Wrong => "has a checksum entry that is not its own",
+        };
+        add(&self.counting().bad_blocks, 1);
+        let offset = block * BLOCK_BYTES;
+        Err(Error::integrity(format!(
+            "chunk {} block at {offset} {why} on disk {}; read another copy and replace this one",
+            self.id,
+            self.disk.path.display()
+        )))
+    }
+
+    fn read_ahead(&self, files: &Files, block: usize) {
+        let from = (block * BLOCK_BYTES) as u64;
+        if from < CHUNK_BYTES {
+            let length = std::num::NonZeroU64::new(AHEAD_BYTES.min(CHUNK_BYTES - from));
+            // Advice only: without it the read is slower, not wrong.
+            let _ = rustix::fs::fadvise(&files.data, from, length, Advice::WillNeed);
+        }
+    }
+
+    pub fn map(self: &Arc<Slot>, chunk: ChunkRef) -> Result<ChunkMap> {
+        let state = self.read_state()?;
+        self.check_version(chunk)?;
+        let Some(loaded) = state.as_ref() else { return Err(missing(self.id)) };
+        let (present, digest) = loaded.table.map();
+        Ok(ChunkMap { version: self.version(), present, digest })
+    }
+}
+
+/// CRC of an absent block.
+pub(crate) fn zero_crc() -> u32 {
+    static CRC: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| crc32c(&[0; BLOCK_BYTES]));
+    *CRC
+}
