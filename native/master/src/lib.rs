@@ -1,1 +1,26 @@
-//! placeholder
+//! The master daemon's native side: the name space under Raft, and what its leader does for sessions, chunkservers and
+//! the health of chunks. Policies (what to heal, where to place) are the planners'; bytes are the chunkservers'.
+
+mod commands;
+mod commit;
+mod config;
+mod copies;
+mod deletes;
+mod fleet;
+mod heal;
+mod health;
+mod intents;
+mod lead;
+mod machine;
+mod master;
+mod metrics;
+mod names;
+mod node;
+mod peers;
+mod servers;
+mod sessions;
+mod view;
+
+pub use config::MasterConfig;
+pub use master::Master;
+pub use metrics::Metric;

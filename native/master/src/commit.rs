@@ -1,0 +1,273 @@
+//! Group commit: mutations wait in one bounded queue; whatever waits becomes one Raft entry while earlier ones are on
+//! their way. Stamps each command with the leader's clock and randomness. Never decides what a command may do.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use base::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use prost::Message;
+use raft::Consensus;
+use tokio::sync::{mpsc, oneshot};
+use wire::proto::{AdminCommand, AdminReply, Batch, BatchReply, Command, NameRequest, admin_command, command::What};
+
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+
+/// Mutations that may wait. More only adds latency: at 10,000 a second the last one waits 0.4 s already.
+const QUEUE: usize = 4096;
+/// Commands of one entry, and their bytes: well below what one frame between masters carries.
+const BATCH_COMMANDS: usize = 1024;
+const BATCH_BYTES: usize = 1 << 20;
+/// Largest single mutation; names, targets and inline data are far below.
+pub const COMMAND_BYTES: usize = 256 << 10;
+/// Entries on their way at a time. One waits for each sync alone; more than a few make batches small.
+const WINDOW: usize = 2;
+/// How long a caller waits for its commit. Without a quorum the answer is then "unknown": the operation id makes a retry exact.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Waiting {
+    what: What,
+    bytes: usize,
+    since: Instant,
+    reply: oneshot::Sender<Result<Bytes>>,
+}
+
+pub struct Committer {
+    queue: mpsc::Sender<Waiting>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Committer {
+    pub fn start(consensus: Arc<Consensus>, machine: Arc<Machine>, metrics: Arc<Metrics>) -> Committer {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(propose(consensus, machine, metrics, waiting)).abort_handle();
+        Committer { queue, task }
+    }
+
+    /// Commit one request of a client; the reply is an encoded `NameReply`.
+    pub async fn name(&self, request: NameRequest, bytes: usize) -> Result<Bytes> {
+        self.commit(What::Name(request), bytes).await
+    }
+
+    /// Commit one of the leader's own orders. An error in the reply is an error here.
+    pub async fn admin(&self, expected_term: u64, op: admin_command::Op) -> Result<AdminReply> {
+        let command = AdminCommand { expected_term, op: Some(op) };
+        let bytes = command.encoded_len();
+        let reply: AdminReply = wire::link::decode(&self.commit(What::Admin(command), bytes).await?)?;
+        match reply.error {
+            Some(error) => Err(error.into()),
+            None => Ok(reply),
+        }
+    }
+
+    async fn commit(&self, what: What, bytes: usize) -> Result<Bytes> {
+        if bytes > COMMAND_BYTES {
+            return Err(Error::namespace(
+                libc::EMSGSIZE,
+                format!("a request of {bytes} bytes was refused; at most {COMMAND_BYTES}"),
+            ));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Waiting { what, bytes, since: Instant::now(), reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::new(
+                ErrorKind::Unavailable,
+                libc::EAGAIN,
+                format!("{QUEUE} changes wait for the log already; try again shortly"),
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        match tokio::time::timeout(COMMIT_TIMEOUT, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(Error::new(
+                ErrorKind::Unavailable,
+                libc::ETIMEDOUT,
+                "the change was not committed in time, it may be yet: do most masters run and reach each other?",
+            )),
+        }
+    }
+
+    /// Changes that wait to be proposed.
+    pub fn waiting(&self) -> usize {
+        QUEUE - self.queue.capacity()
+    }
+
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, libc::EAGAIN, "this master is stopping; ask another one")
+}
+
+/// The leader's clock and randomness for commands. Time never goes back.
+struct Stamps {
+    last_ns: i64,
+    random: u64,
+}
+
+impl Stamps {
+    fn new() -> Stamps {
+        Stamps { last_ns: i64::MIN, random: RandomState::new().hash_one(Instant::now()) }
+    }
+
+    fn now_ns(&mut self, wall_ns: i64) -> i64 {
+        self.last_ns = self.last_ns.max(wall_ns);
+        self.last_ns
+    }
+
+    /// splitmix64.
+    fn seed(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+async fn propose(
+    consensus: Arc<Consensus>,
+    machine: Arc<Machine>,
+    metrics: Arc<Metrics>,
+    mut queue: mpsc::Receiver<Waiting>,
+) {
+    let mut stamps = Stamps::new();
+    let mut on_the_way = FuturesUnordered::new();
+    let mut left = None;
+    loop {
+        let first = match left.take() {
+            Some(first) if on_the_way.len() < WINDOW => first,
+            held => {
+                left = held;
+                tokio::select! {
+                    // First, so that a new entry is polled, and thereby submitted, before the next one is made.
+                    biased;
+                    Some(()) = on_the_way.next() => continue,
+                    first = queue.recv(), if left.is_none() && on_the_way.len() < WINDOW => match first {
+                        Some(first) => first,
+                        None => return,
+                    },
+                }
+            }
+        };
+        let (batch, replies) = gather(first, &mut queue, &mut left, &mut stamps);
+        metrics.batch(replies.len());
+        on_the_way.push(carry(&consensus, &machine, &metrics, batch, replies));
+    }
+}
+
+type Replies = Vec<(Instant, oneshot::Sender<Result<Bytes>>)>;
+
+/// Everything that waits, up to the limits. What no longer fits stays in `left` for the next entry.
+fn gather(
+    first: Waiting,
+    queue: &mut mpsc::Receiver<Waiting>,
+    left: &mut Option<Waiting>,
+    stamps: &mut Stamps,
+) -> (Bytes, Replies) {
+    let now_ns = stamps.now_ns(base::time::wall_ns());
+    let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(waiting) = next.take() {
+        // A caller that gave up may retry under its operation id; its change is not started any more.
+        if !waiting.reply.is_closed() {
+            bytes += waiting.bytes;
+            commands.push(Command { now_ns, seed: stamps.seed(), what: Some(waiting.what) });
+            replies.push((waiting.since, waiting.reply));
+        }
+        if commands.len() < BATCH_COMMANDS
+            && let Ok(waiting) = queue.try_recv()
+        {
+            if bytes + waiting.bytes > BATCH_BYTES {
+                *left = Some(waiting);
+            } else {
+                next = Some(waiting);
+            }
+        }
+    }
+    (Batch { commands }.encode_to_vec().into(), replies)
+}
+
+/// Commit one entry and hand each caller its reply.
+async fn carry(consensus: &Consensus, machine: &Machine, metrics: &Metrics, batch: Bytes, replies: Replies) {
+    if replies.is_empty() {
+        return;
+    }
+    machine.awaited.fetch_add(1, Ordering::AcqRel);
+    let outcome = consensus.propose(batch).await;
+    machine.awaited.fetch_sub(1, Ordering::AcqRel);
+    let answers = outcome.and_then(|proposed| split(&proposed.reply, replies.len()));
+    let now = Instant::now();
+    match answers {
+        Ok(answers) => {
+            for ((since, reply), answer) in replies.into_iter().zip(answers) {
+                metrics.committed(now.saturating_duration_since(since));
+                let _ = reply.send(Ok(answer));
+            }
+        }
+        Err(error) => {
+            for (_, reply) in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn split(reply: &Bytes, expected: usize) -> Result<Vec<Bytes>> {
+    let reply: BatchReply = wire::link::decode(reply)?;
+    if reply.replies.len() != expected {
+        return Err(Error::integrity(format!(
+            "an entry of {expected} changes was answered with {} replies; retry, and report this as a bug",
+            reply.replies.len()
+        )));
+    }
+    Ok(reply.replies.into_iter().map(Bytes::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(bytes: usize) -> (Waiting, oneshot::Receiver<Result<Bytes>>) {
+        let (reply, answer) = oneshot::channel();
+        (Waiting { what: What::Name(NameRequest::default()), bytes, since: Instant::now(), reply }, answer)
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut stamps = Stamps::new();
+        assert_eq!(stamps.now_ns(100), 100);
+        assert_eq!(stamps.now_ns(50), 100);
+        assert_eq!(stamps.now_ns(101), 101);
+    }
+
+    #[test]
+    fn all_that_waits_becomes_one_entry_up_to_the_limit_of_bytes() {
+        let (sender, mut queue) = mpsc::channel(10);
+        let (first, _first_answer) = waiting(10);
+        let (second, _second_answer) = waiting(10);
+        let (third, _third_answer) = waiting(BATCH_BYTES);
+        for waiting in [second, third] {
+            assert!(sender.try_send(waiting).is_ok());
+        }
+        let mut left = None;
+        let (batch, replies) = gather(first, &mut queue, &mut left, &mut Stamps::new());
+        assert_eq!((Batch::decode(batch).unwrap().commands.len(), replies.len()), (2, 2));
+        assert_eq!(left.unwrap().bytes, BATCH_BYTES);
+    }
+
+    #[test]
+    fn a_change_whose_caller_left_is_not_started() {
+        let (_sender, mut queue) = mpsc::channel::<Waiting>(1);
+        let (first, answer) = waiting(10);
+        drop(answer);
+        let (_, replies) = gather(first, &mut queue, &mut None, &mut Stamps::new());
+        assert!(replies.is_empty());
+    }
+}

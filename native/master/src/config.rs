@@ -1,0 +1,185 @@
+//! What one master is told at start, checked before anything is opened. Made by the Python side; JSON.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MasterConfig {
+    pub cluster_id: String,
+    pub node_id: u32,
+    /// Where frames are accepted: clients, chunkservers and the other masters.
+    pub listen: String,
+    /// How others reach `listen`; must be this node's entry in `peers`.
+    pub advertise: String,
+    /// All masters, this one included, by node id.
+    pub peers: BTreeMap<u32, String>,
+    pub data_dir: PathBuf,
+    #[serde(default = "three")]
+    pub copies: u32,
+    /// A write set may shrink to this many copies. 1 loses acknowledged data with one disk; `copies` stops writers at the first failure.
+    #[serde(default = "two")]
+    pub min_copies: u32,
+    #[serde(default = "inline_limit")]
+    pub inline_limit: u32,
+    #[serde(default = "heartbeat_ms")]
+    pub heartbeat_ms: u64,
+    /// Too small: elections under load. Too large: a dead leader is noticed late.
+    #[serde(default = "election_min_ms")]
+    pub election_min_ms: u64,
+    #[serde(default = "election_max_ms")]
+    pub election_max_ms: u64,
+    /// Raft entries between snapshots. Small: more disk work. Large: longer restarts.
+    #[serde(default = "snapshot_every")]
+    pub snapshot_every: u64,
+    #[serde(default = "segment_bytes")]
+    pub segment_bytes: u64,
+    /// A silent client loses its open files after this long.
+    #[serde(default = "session_timeout_ms")]
+    pub session_timeout_ms: u64,
+    /// A silent chunkserver takes no new chunks after this long.
+    #[serde(default = "server_timeout_ms")]
+    pub server_timeout_ms: u64,
+}
+
+fn three() -> u32 {
+    3
+}
+fn two() -> u32 {
+    2
+}
+fn inline_limit() -> u32 {
+    base::limits::INLINE_LIMIT_BYTES
+}
+fn heartbeat_ms() -> u64 {
+    100
+}
+fn election_min_ms() -> u64 {
+    500
+}
+fn election_max_ms() -> u64 {
+    1000
+}
+fn snapshot_every() -> u64 {
+    100_000
+}
+fn segment_bytes() -> u64 {
+    64 << 20
+}
+fn session_timeout_ms() -> u64 {
+    60_000
+}
+fn server_timeout_ms() -> u64 {
+    3000
+}
+
+/// Largest inline limit: a batch of such writes must still fit in frames.
+const MAX_INLINE_BYTES: u32 = 64 << 10;
+
+impl MasterConfig {
+    pub fn from_json(text: &str) -> Result<MasterConfig> {
+        let config: MasterConfig =
+            serde_json::from_str(text).map_err(|error| refused(format!("it cannot be read: {error}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuse what could not work, in one sentence that names the key.
+    pub fn check(&self) -> Result<()> {
+        if self.cluster_id.is_empty() {
+            return Err(refused("cluster_id is empty; give all nodes of the cluster the same one"));
+        }
+        if self.node_id == 0 {
+            return Err(refused("node_id is 0; masters are numbered from 1"));
+        }
+        match self.peers.get(&self.node_id) {
+            Some(address) if *address == self.advertise => {}
+            Some(address) => {
+                return Err(refused(format!(
+                    "peers names {address:?} for node {} but advertise is {:?}; make them equal",
+                    self.node_id, self.advertise
+                )));
+            }
+            None => {
+                return Err(refused(format!("peers lacks node {}; it must list every master", self.node_id)));
+            }
+        }
+        if !(1..=meta::MAX_COPIES as u32).contains(&self.copies) {
+            return Err(refused(format!("copies is {}; it must be 1 to {}", self.copies, meta::MAX_COPIES)));
+        }
+        if !(1..=self.copies).contains(&self.min_copies) {
+            return Err(refused(format!(
+                "min_copies is {}; it must be 1 to copies ({})",
+                self.min_copies, self.copies
+            )));
+        }
+        if self.inline_limit > MAX_INLINE_BYTES {
+            return Err(refused(format!("inline_limit is {}; at most {MAX_INLINE_BYTES}", self.inline_limit)));
+        }
+        if self.heartbeat_ms == 0 || self.election_min_ms < 2 * self.heartbeat_ms {
+            return Err(refused(format!(
+                "election_min_ms ({}) must be at least twice heartbeat_ms ({})",
+                self.election_min_ms, self.heartbeat_ms
+            )));
+        }
+        if self.election_max_ms <= self.election_min_ms {
+            return Err(refused(format!(
+                "election_max_ms ({}) must be above election_min_ms ({})",
+                self.election_max_ms, self.election_min_ms
+            )));
+        }
+        if self.session_timeout_ms < 200 {
+            return Err(refused(format!("session_timeout_ms is {}; at least 200", self.session_timeout_ms)));
+        }
+        if self.server_timeout_ms < 200 {
+            return Err(refused(format!("server_timeout_ms is {}; at least 200", self.server_timeout_ms)));
+        }
+        Ok(())
+    }
+
+    pub fn session_timeout(&self) -> Duration {
+        Duration::from_millis(self.session_timeout_ms)
+    }
+
+    pub fn server_timeout(&self) -> Duration {
+        Duration::from_millis(self.server_timeout_ms)
+    }
+}
+
+fn refused(why: impl std::fmt::Display) -> Error {
+    Error::namespace(libc::EINVAL, format!("the master's configuration was refused: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"cluster_id":"c","node_id":1,"listen":"127.0.0.1:9421","advertise":"127.0.0.1:9421",
+        "peers":{"1":"127.0.0.1:9421"},"data_dir":"/d","copies":3,"min_copies":2,"inline_limit":8192,"heartbeat_ms":100,
+        "election_min_ms":500,"election_max_ms":1000,"snapshot_every":100000,"segment_bytes":67108864,
+        "session_timeout_ms":60000,"server_timeout_ms":3000}"#;
+
+    #[test]
+    fn the_documented_configuration_is_accepted() {
+        let config = MasterConfig::from_json(GOOD).unwrap();
+        assert_eq!(config.peers[&1], "127.0.0.1:9421");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_a_sentence_that_names_its_key() {
+        for (from, to, names) in [
+            (r#""node_id":1"#, r#""node_id":2"#, "node 2"),
+            (r#""min_copies":2"#, r#""min_copies":4"#, "min_copies"),
+            (r#""election_max_ms":1000"#, r#""election_max_ms":500"#, "election_max_ms"),
+            (r#""cluster_id":"c""#, r#""cluster_id":"""#, "cluster_id"),
+            (r#""copies":3"#, r#""copies":3,"colour":1"#, "colour"),
+        ] {
+            let error = MasterConfig::from_json(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.message.contains(names), "{error}");
+        }
+    }
+}

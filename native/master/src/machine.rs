@@ -1,0 +1,299 @@
+//! The replicated state machine as Raft drives it: decodes a batch, applies its commands in order, collects replies.
+//! The same batch gives the same state on every master; only what the leader notes beside it depends on who leads.
+//! Lock order: the state first, then `Soft`; never the state while holding a part of `Soft`.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use base::{Error, Result};
+use meta::{Applied, Event, State};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use prost::Message;
+use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, NameRequest, command, name_request::Op};
+
+use crate::copies::Copies;
+use crate::sessions::Sessions;
+
+/// Events that may wait for the leader's driver. Past it they are dropped and the driver looks at the state instead.
+const MOST_EVENTS: usize = 100_000;
+/// Write grants remembered; the oldest half is forgotten past it.
+const MOST_GRANTS: usize = 100_000;
+
+/// What the leader keeps in memory only. Made anew when a master becomes leader.
+pub struct Soft {
+    pub sessions: Mutex<Sessions>,
+    pub copies: RwLock<Copies>,
+    pub grants: Mutex<HashMap<u64, Instant>>,
+}
+
+impl Soft {
+    fn new(now: Instant) -> Soft {
+        Soft {
+            sessions: Mutex::new(Sessions::new(now)),
+            copies: RwLock::new(Copies::default()),
+            grants: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub fn reset(&self, now: Instant) {
+        *self.sessions.lock() = Sessions::new(now);
+        self.copies.write().clear();
+        self.grants.lock().clear();
+    }
+}
+
+/// Events that wait for the leader's driver; `lost` says that the state must be looked through instead.
+#[derive(Default)]
+pub struct Inbox {
+    pub events: Vec<Event>,
+    pub lost: bool,
+}
+
+pub struct Machine {
+    state: RwLock<State>,
+    pub soft: Soft,
+    /// This master leads: note what the leader's memory needs, and collect events.
+    leading: AtomicBool,
+    /// Batches of this master that wait for their replies; without one nobody reads them, so they are not encoded.
+    pub awaited: AtomicUsize,
+    inbox: Mutex<Inbox>,
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        Machine {
+            state: RwLock::new(State::new()),
+            soft: Soft::new(Instant::now()),
+            leading: AtomicBool::new(false),
+            awaited: AtomicUsize::new(0),
+            inbox: Mutex::default(),
+        }
+    }
+
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    /// A view that does not change, in O(1).
+    pub fn frozen(&self) -> State {
+        self.state.read().clone()
+    }
+
+    /// Start or stop collecting for the leader. What was applied before must be read from the state.
+    pub fn set_leading(&self, leading: bool) {
+        // Under the state's lock, so that no batch is half noted.
+        let _state = self.state.write();
+        self.leading.store(leading, Ordering::Release);
+        *self.inbox.lock() = Inbox::default();
+    }
+
+    pub fn take_events(&self) -> Inbox {
+        std::mem::take(&mut *self.inbox.lock())
+    }
+
+    fn apply_batch(&self, term: u64, batch: &[u8]) -> Vec<u8> {
+        let batch = match Batch::decode(batch) {
+            Ok(batch) => batch,
+            Err(error) => {
+                // Every master reads the same bytes, so every master skips the same entry.
+                tracing::error!(%error, "a committed batch could not be read and was skipped; report this as a bug");
+                return Vec::new();
+            }
+        };
+        let leading = self.leading.load(Ordering::Acquire);
+        let awaited = self.awaited.load(Ordering::Acquire) > 0;
+        let mut replies = Vec::with_capacity(if awaited { batch.commands.len() } else { 0 });
+        let mut happened = Vec::new();
+        {
+            let mut state = self.state.write();
+            for command in &batch.commands {
+                let (applied, events) = apply_command(&mut state, term, command);
+                if leading {
+                    self.note(&state, command, &applied);
+                    happened.extend(events);
+                }
+                if awaited {
+                    replies.push(applied.encode());
+                }
+            }
+        }
+        self.collect(happened);
+        if awaited { BatchReply { replies }.encode_to_vec() } else { Vec::new() }
+    }
+
+    fn collect(&self, happened: Vec<Event>) {
+        if happened.is_empty() {
+            return;
+        }
+        let mut inbox = self.inbox.lock();
+        if inbox.events.len() + happened.len() > MOST_EVENTS {
+            inbox.lost = true;
+        } else {
+            inbox.events.extend(happened);
+        }
+    }
+
+    /// Keep the leader's memory up with one applied command.
+    fn note(&self, state: &State, command: &Command, applied: &Applied) {
+        let (Some(command::What::Name(request)), Applied::Name(reply)) = (&command.what, applied) else { return };
+        if reply.error.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        match &request.op {
+            // Before any later command can unlink it, so that a file just created cannot be purged under its creator.
+            Some(Op::Create(_)) => {
+                if let Some(attr) = &reply.attr {
+                    self.soft.sessions.lock().open(request.session, attr.inode, now);
+                }
+            }
+            Some(Op::RegisterSession(_)) => self.soft.sessions.lock().register(reply.session, now),
+            Some(Op::GrantWrite(_)) => self.note_grant(reply, now),
+            Some(Op::CommitWrite(commit)) => self.note_stored(state, &commit.stored),
+            _ => {}
+        }
+    }
+
+    fn note_grant(&self, reply: &NameReply, now: Instant) {
+        let Some(chunk) = reply.chunks.first().and_then(|info| info.chunk.as_ref()) else { return };
+        let mut grants = self.soft.grants.lock();
+        if grants.len() >= MOST_GRANTS {
+            let mut times: Vec<Instant> = grants.values().copied().collect();
+            let middle = times.len() / 2;
+            let cut = *times.select_nth_unstable(middle).1;
+            grants.retain(|_, at| *at > cut);
+        }
+        grants.insert(chunk.id, now);
+    }
+
+    /// A committed write is on every server of the set, so each of them has the chunk.
+    fn note_stored(&self, state: &State, stored: &[proto::ChunkStored]) {
+        if stored.is_empty() {
+            return;
+        }
+        let mut copies = self.soft.copies.write();
+        for stored in stored {
+            if let Some(chunk) = state.chunk(stored.chunk_id)
+                && chunk.version == stored.version
+            {
+                for server in &chunk.servers {
+                    copies.written(*server, stored.chunk_id, stored.version);
+                }
+            }
+        }
+    }
+}
+
+/// Apply one command; an order of an older leader's term is refused on every master alike.
+fn apply_command(state: &mut State, term: u64, command: &Command) -> (Applied, Vec<Event>) {
+    if let Some(command::What::Admin(admin)) = &command.what
+        && admin.expected_term != 0
+        && admin.expected_term != term
+    {
+        let error = stale_term(admin.expected_term, term).into();
+        return (Applied::Admin(AdminReply { error: Some(error), ..AdminReply::default() }), Vec::new());
+    }
+    state.apply(command)
+}
+
+pub fn stale_term(expected: u64, term: u64) -> Error {
+    Error::stale(format!("term {expected} is over, the leader's is {term}; look at the cluster again before acting"))
+}
+
+/// Whether a request is answered from the state, without the log.
+pub fn is_read(request: &NameRequest) -> bool {
+    use Op::*;
+    matches!(
+        request.op,
+        Some(
+            Lookup(_)
+                | Getattr(_)
+                | Readlink(_)
+                | Access(_)
+                | Readdir(_)
+                | Open(_)
+                | Release(_)
+                | GetChunks(_)
+                | Resolve(_)
+                | Statfs(_)
+        )
+    )
+}
+
+impl raft::StateMachine for Machine {
+    fn apply(&self, _index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
+        self.apply_batch(term, batch)
+    }
+
+    fn freeze(&self) -> Box<dyn raft::Frozen> {
+        Box::new(FrozenState(self.frozen()))
+    }
+
+    fn restore(&self, mut input: &mut dyn Read) -> Result<()> {
+        let restored = State::read_snapshot(&mut input)?;
+        *self.state.write() = restored;
+        // What happened in between is not known as events.
+        self.inbox.lock().lost = true;
+        Ok(())
+    }
+}
+
+struct FrozenState(State);
+
+impl raft::Frozen for FrozenState {
+    fn write(&self, mut out: &mut dyn Write) -> io::Result<()> {
+        self.0.write_snapshot(&mut out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::StateMachine;
+    use wire::proto::{AdminCommand, Bootstrap, admin_command};
+
+    fn bootstrap(expected_term: u64) -> Vec<u8> {
+        let op = admin_command::Op::Bootstrap(Bootstrap {
+            cluster_id: "c".into(),
+            copies: 3,
+            min_copies: 2,
+            inline_limit: 8192,
+        });
+        let what = command::What::Admin(AdminCommand { expected_term, op: Some(op) });
+        Batch { commands: vec![Command { now_ns: 1, seed: 1, what: Some(what) }] }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_damaged_batch_is_skipped_and_the_next_one_applies() {
+        let machine = Machine::new();
+        machine.awaited.store(1, Ordering::Release);
+        assert!(machine.apply(1, 1, b"\xff\xff\xff").is_empty());
+        let reply = BatchReply::decode(&machine.apply(2, 1, &bootstrap(0))[..]).unwrap();
+        assert!(AdminReply::decode(&reply.replies[0][..]).unwrap().error.is_none());
+    }
+
+    #[test]
+    fn an_order_of_an_older_term_changes_nothing() {
+        let machine = Machine::new();
+        machine.awaited.store(1, Ordering::Release);
+        let reply = BatchReply::decode(&machine.apply(1, 5, &bootstrap(4))[..]).unwrap();
+        let error = AdminReply::decode(&reply.replies[0][..]).unwrap().error.unwrap();
+        assert_eq!(error.errno, libc::ESTALE);
+        assert!(machine.state().cluster().is_none());
+    }
+
+    #[test]
+    fn a_state_written_and_restored_is_the_same() {
+        let machine = Machine::new();
+        machine.apply(1, 1, &bootstrap(0));
+        let mut bytes = Vec::new();
+        machine.freeze().write(&mut bytes).unwrap();
+        let other = Machine::new();
+        other.restore(&mut &bytes[..]).unwrap();
+        let mut again = Vec::new();
+        other.freeze().write(&mut again).unwrap();
+        assert_eq!(bytes, again);
+    }
+}

@@ -1,0 +1,226 @@
+//! The master daemon's native side: starts and stops it, and answers frames. Every method has one entry point, `call`,
+//! which the gRPC facade and the planners use too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base::time::Deadline;
+use base::{Error, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use raft::{Consensus, RaftConfig};
+use tokio::task::AbortHandle;
+use wire::link::decode;
+use wire::proto::{self, Empty, Role};
+use wire::{Handler, Method, Peer, Request, Response, Server};
+
+use crate::commands::Commands;
+use crate::commit::Committer;
+use crate::config::MasterConfig;
+use crate::deletes::Deletes;
+use crate::heal::Heals;
+use crate::health::Health;
+use crate::lead;
+use crate::machine::Machine;
+use crate::metrics::{Metric, Metrics};
+use crate::node::{Node, Running};
+use crate::peers;
+use crate::servers::Servers;
+
+/// A stop waits this long for requests being answered, and this long for another master to take over.
+const DRAIN: Duration = Duration::from_secs(2);
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+pub struct Master {
+    node: Arc<Node>,
+    address: String,
+    server: wire::service::Stopper,
+    tasks: Vec<AbortHandle>,
+    stopped: tokio::sync::Mutex<bool>,
+}
+
+impl Master {
+    /// Open the data, join the other masters, serve. Must run inside a tokio runtime.
+    pub async fn start(config: MasterConfig) -> Result<Arc<Master>> {
+        config.check()?;
+        let server = Server::bind(&config.listen).await?;
+        let address = server.address()?.to_string();
+        let machine = Arc::new(Machine::new());
+        let consensus = Consensus::start(raft_config(&config), machine.clone()).await?;
+        let node = Arc::new(new_node(config, machine, consensus));
+        if let Err(error) = node.check_cluster() {
+            node.consensus.stop().await;
+            return Err(error);
+        }
+        let stopper = server.stopper();
+        let hello = peers::hello(&node.config);
+        let tasks = vec![
+            tokio::spawn(server.run(Arc::new(Face(node.clone())))).abort_handle(),
+            tokio::spawn(lead::run(node.clone())).abort_handle(),
+            tokio::spawn(peers::watch(node.config.clone(), hello, node.others.clone())).abort_handle(),
+        ];
+        tracing::info!(address, node_id = node.config.node_id, "master started");
+        Ok(Arc::new(Master { node, address, server: stopper, tasks, stopped: tokio::sync::Mutex::new(false) }))
+    }
+
+    /// Refuse new work, finish what runs, hand leadership over, close the log. Bounded; a second call does nothing.
+    pub async fn stop(&self) {
+        let mut stopped = self.stopped.lock().await;
+        if std::mem::replace(&mut *stopped, true) {
+            return;
+        }
+        self.node.stopping.store(true, Ordering::Release);
+        let deadline = Deadline::after(DRAIN);
+        while self.node.running.load(Ordering::Acquire) > 0 && !deadline.passed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if self.node.serving_term().is_some() && self.node.config.peers.len() > 1 {
+            match tokio::time::timeout(HAND_OVER, self.node.consensus.transfer(None)).await {
+                Ok(Ok(())) => tracing::info!("leadership handed over"),
+                Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over; the others will elect"),
+                Err(_) => tracing::warn!("leadership was not handed over in time; the others will elect"),
+            }
+        }
+        self.node.committer.stop();
+        self.node.consensus.stop().await;
+        self.server.stop();
+        for task in &self.tasks {
+            task.abort();
+        }
+        tracing::info!(node_id = self.node.config.node_id, "master stopped");
+    }
+
+    /// Where this master listens, host:port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// One request as over frames: `method` as in crate wire, an encoded message in, an encoded reply out.
+    pub async fn call(&self, method: u16, message: &[u8]) -> Result<Vec<u8>> {
+        let method = Method::try_from(method)?;
+        let reply = self.node.clone().answer(method, Bytes::copy_from_slice(message)).await?;
+        Ok(Vec::from(reply))
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let mut status = self.node.status();
+        status["address"] = self.address.clone().into();
+        status
+    }
+
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.node.metrics()
+    }
+
+    pub fn config(&self) -> &MasterConfig {
+        &self.node.config
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.server.stop();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn raft_config(config: &MasterConfig) -> RaftConfig {
+    RaftConfig {
+        node_id: u64::from(config.node_id),
+        cluster_id: config.cluster_id.clone(),
+        advertise: config.advertise.clone(),
+        peers: config.peers.iter().map(|(id, address)| (u64::from(*id), address.clone())).collect(),
+        data_dir: config.data_dir.clone(),
+        heartbeat_ms: config.heartbeat_ms,
+        election_min_ms: config.election_min_ms,
+        election_max_ms: config.election_max_ms,
+        snapshot_every: config.snapshot_every,
+        segment_bytes: config.segment_bytes,
+    }
+}
+
+fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensus>) -> Node {
+    let metrics = Arc::new(Metrics::default());
+    Node {
+        leadership: consensus.leadership(),
+        committer: Committer::start(consensus.clone(), machine.clone(), metrics.clone()),
+        machine,
+        consensus,
+        metrics,
+        servers: Mutex::new(Servers::new(Instant::now())),
+        commands: Commands::default(),
+        health: Mutex::new(Health::default()),
+        deletes: Mutex::new(Deletes::default()),
+        heals: Heals::default(),
+        serving: tokio::sync::watch::channel(0).0,
+        stopping: AtomicBool::new(false),
+        running: AtomicUsize::new(0),
+        others: peers::Said::default(),
+        config,
+    }
+}
+
+impl Node {
+    /// The methods that need no connection of their own.
+    async fn answer(self: Arc<Node>, method: Method, message: Bytes) -> Result<Bytes> {
+        let _running = Running::new(&self);
+        match method {
+            Method::Name => self.name(message).await,
+            Method::Renew => encoded(self.renew(&decode(&message)?).await),
+            Method::View => encoded(Ok(self.view(decode(&message)?))),
+            Method::FileInfo => encoded(self.file_info(&decode(&message)?)),
+            Method::Admin => encoded(self.admin(decode(&message)?).await),
+            Method::Intents => encoded(self.intents(decode(&message)?).await),
+            Method::Transfer => encoded(self.transfer(decode(&message)?).await),
+            Method::Ping => Ok(Bytes::new()),
+            other => Err(Error::namespace(libc::EOPNOTSUPP, format!("a master does not answer {other:?} here"))),
+        }
+    }
+}
+
+fn encoded<M: Message>(reply: Result<M>) -> Result<Bytes> {
+    Ok(reply?.encode_to_vec().into())
+}
+
+/// The node as frames see it.
+struct Face(Arc<Node>);
+
+impl Handler for Face {
+    fn hello(&self) -> proto::Hello {
+        peers::hello(&self.0.config)
+    }
+
+    async fn handle(self: Arc<Self>, request: Request) -> Result<Response> {
+        let node = self.0.clone();
+        let message = match request.method {
+            Method::ServerHello => encoded(node.server_hello(&request.peer, request.decode()?).await)?,
+            Method::Inventory => {
+                node.inventory(&request.peer, &request.decode()?).await?;
+                encoded(Ok(Empty {}))?
+            }
+            Method::Heartbeat => encoded(node.heartbeat(&request.peer, request.decode()?).await)?,
+            Method::CommandResult => {
+                node.command_result(&request.peer, request.decode()?);
+                encoded(Ok(Empty {}))?
+            }
+            method @ (Method::RaftAppend | Method::RaftVote | Method::RaftSnapshot | Method::RaftTransfer) => {
+                if request.peer.hello.role != Role::Master as i32 {
+                    return Err(Error::namespace(libc::EPERM, "only masters take part in consensus"));
+                }
+                return node.consensus.handle(method, request).await;
+            }
+            method => node.answer(method, request.message).await?,
+        };
+        Ok(Response { message: Vec::from(message), payload: None })
+    }
+
+    fn disconnected(&self, peer: &Arc<Peer>) {
+        if peer.hello.role == Role::Chunkserver as i32 {
+            self.0.peer_disconnected(peer);
+        }
+    }
+}

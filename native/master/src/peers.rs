@@ -1,0 +1,60 @@
+//! What the other masters say of themselves, asked once a second, for views only. Raft does not depend on it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Result;
+use base::time::Deadline;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use wire::proto::{ClusterView, Hello, MasterView, Role, ViewRequest};
+use wire::{LinkConfig, Links, Method};
+
+use crate::config::MasterConfig;
+
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_millis(800);
+
+/// By node id; a master that did not answer is absent.
+pub type Said = Arc<Mutex<HashMap<u32, MasterView>>>;
+
+pub async fn watch(config: MasterConfig, hello: Hello, said: Said) {
+    let links = Links::new(LinkConfig { hello, connect_timeout: ANSWER_WITHIN });
+    let mut tick = tokio::time::interval(ASK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let others = config.peers.iter().filter(|(id, _)| **id != config.node_id);
+        let answers = join_all(others.map(|(id, address)| {
+            let links = &links;
+            async move {
+                let answer = ask(links, *id, address).await;
+                if answer.is_err() {
+                    links.forget(address);
+                }
+                Some((*id, answer.ok().flatten()?))
+            }
+        }))
+        .await;
+        *said.lock() = answers.into_iter().flatten().collect();
+    }
+}
+
+async fn ask(links: &Links, id: u32, address: &str) -> Result<Option<MasterView>> {
+    let deadline = Deadline::after(ANSWER_WITHIN);
+    let link = links.get(address).await?;
+    let view: ClusterView = link.call(Method::View, &ViewRequest::default(), None, deadline).await?.decode()?;
+    Ok(view.masters.into_iter().find(|master| master.node_id == id))
+}
+
+/// How this master introduces itself.
+pub fn hello(config: &MasterConfig) -> Hello {
+    Hello {
+        protocol: wire::link::PROTOCOL_VERSION,
+        cluster_id: config.cluster_id.clone(),
+        role: Role::Master as i32,
+        node_id: config.node_id,
+        name: format!("master-{}", config.node_id),
+    }
+}

@@ -1,0 +1,281 @@
+//! What the leader remembers of clients without the log: when each was last heard of and which inodes it holds open.
+//! Pure: times are arguments. Never loses a hold early: when in doubt an inode counts as held until a renewal says otherwise.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Renewals in a row that must leave an inode out before its hold is dropped: one may have crossed an open on the wire.
+const MISSED_RENEWALS: u8 = 2;
+/// Operation ids of releases remembered per session, so that a retried release counts once.
+const REMEMBERED_RELEASES: usize = 128;
+
+/// How one session holds one inode.
+#[derive(Default)]
+struct Hold {
+    handles: u32,
+    /// Learned from a renewal: the number of handles is not known, so only renewals end it.
+    learned: bool,
+    missed: u8,
+}
+
+struct Session {
+    seen: Instant,
+    /// It renewed with this leader, so its holds are known.
+    renewed: bool,
+    holds: HashMap<u64, Hold>,
+    releases: VecDeque<u64>,
+}
+
+impl Session {
+    fn new(now: Instant) -> Session {
+        Session { seen: now, renewed: false, holds: HashMap::new(), releases: VecDeque::new() }
+    }
+}
+
+pub struct Sessions {
+    /// Since when this leader counts; nobody is late before that.
+    since: Instant,
+    live: HashMap<u64, Session>,
+    /// How many sessions hold each inode.
+    holders: HashMap<u64, u32>,
+    /// Purges on their way to the log: these inodes can no longer be opened.
+    purging: HashSet<u64>,
+}
+
+impl Sessions {
+    pub fn new(now: Instant) -> Sessions {
+        Sessions { since: now, live: HashMap::new(), holders: HashMap::new(), purging: HashSet::new() }
+    }
+
+    /// A session was registered through this leader: it holds nothing yet.
+    pub fn register(&mut self, session: u64, now: Instant) {
+        let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
+        entry.seen = now;
+        entry.renewed = true;
+    }
+
+    /// Count one more handle; false when the inode is being purged and cannot be opened any more.
+    pub fn open(&mut self, session: u64, inode: u64, now: Instant) -> bool {
+        if self.purging.contains(&inode) {
+            return false;
+        }
+        let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
+        entry.seen = now;
+        let hold = entry.holds.entry(inode).or_insert_with(|| {
+            *self.holders.entry(inode).or_default() += 1;
+            Hold::default()
+        });
+        hold.handles = hold.handles.saturating_add(1);
+        hold.missed = 0;
+        true
+    }
+
+    /// Count one handle less. `op_id` (when not 0) makes retries count once.
+    pub fn release(&mut self, session: u64, op_id: u64, inode: u64, now: Instant) {
+        let Some(entry) = self.live.get_mut(&session) else { return };
+        entry.seen = now;
+        if op_id != 0 {
+            if entry.releases.contains(&op_id) {
+                return;
+            }
+            if entry.releases.len() == REMEMBERED_RELEASES {
+                entry.releases.pop_front();
+            }
+            entry.releases.push_back(op_id);
+        }
+        if let Some(hold) = entry.holds.get_mut(&inode) {
+            hold.handles = hold.handles.saturating_sub(1);
+            if hold.handles == 0 && !hold.learned {
+                entry.holds.remove(&inode);
+                self.let_go(inode);
+            }
+        }
+    }
+
+    /// The session lives and holds exactly `inodes`, as far as it knew when it asked.
+    pub fn renew(&mut self, session: u64, inodes: &[u64], now: Instant) {
+        let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
+        entry.seen = now;
+        entry.renewed = true;
+        let listed: HashSet<u64> = inodes.iter().copied().collect();
+        let mut ended = Vec::new();
+        entry.holds.retain(|inode, hold| {
+            if listed.contains(inode) {
+                hold.missed = 0;
+                return true;
+            }
+            hold.missed += 1;
+            let keep = hold.missed < MISSED_RENEWALS;
+            if !keep {
+                ended.push(*inode);
+            }
+            keep
+        });
+        for inode in listed {
+            entry.holds.entry(inode).or_insert_with(|| {
+                *self.holders.entry(inode).or_default() += 1;
+                Hold { learned: true, ..Hold::default() }
+            });
+        }
+        for inode in ended {
+            self.let_go(inode);
+        }
+    }
+
+    /// The session is closed or expired.
+    pub fn end(&mut self, session: u64) {
+        if let Some(entry) = self.live.remove(&session) {
+            for inode in entry.holds.into_keys() {
+                self.let_go(inode);
+            }
+        }
+    }
+
+    fn let_go(&mut self, inode: u64) {
+        if let Some(count) = self.holders.get_mut(&inode) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(&inode);
+            }
+        }
+    }
+
+    /// Since when this leader counts.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub fn is_held(&self, inode: u64) -> bool {
+        self.holders.contains_key(&inode)
+    }
+
+    /// How long the session has been silent, and how many inodes it holds.
+    pub fn idle(&self, session: u64, now: Instant) -> (Duration, usize) {
+        match self.live.get(&session) {
+            Some(entry) => (now.saturating_duration_since(entry.seen), entry.holds.len()),
+            None => (now.saturating_duration_since(self.since), 0),
+        }
+    }
+
+    /// Which of the committed sessions have been silent for longer than `timeout`.
+    pub fn expired(&self, committed: impl Iterator<Item = u64>, now: Instant, timeout: Duration) -> Vec<u64> {
+        committed.filter(|session| self.idle(*session, now).0 > timeout).collect()
+    }
+
+    /// Whether the holds are complete: every committed session renewed with this leader, or one timeout has passed.
+    pub fn holds_are_known(&self, mut committed: impl Iterator<Item = u64>, now: Instant, timeout: Duration) -> bool {
+        now.saturating_duration_since(self.since) > timeout
+            || committed.all(|session| self.live.get(&session).is_some_and(|entry| entry.renewed))
+    }
+
+    /// Take up to `most` orphans that nobody holds; they cannot be opened until `end_purge`.
+    pub fn begin_purge(&mut self, orphans: &BTreeSet<u64>, most: usize) -> Vec<u64> {
+        let free: Vec<u64> =
+            orphans.iter().copied().filter(|i| !self.is_held(*i) && !self.purging.contains(i)).take(most).collect();
+        self.purging.extend(&free);
+        free
+    }
+
+    /// The purge is committed (the state refuses further opens) or failed (they are possible again).
+    pub fn end_purge(&mut self, inodes: &[u64]) {
+        for inode in inodes {
+            self.purging.remove(inode);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_retried_release_drops_one_handle_only() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now);
+        assert!(sessions.open(1, 9, now) && sessions.open(1, 9, now));
+        sessions.release(1, 5, 9, now);
+        sessions.release(1, 5, 9, now);
+        assert!(sessions.is_held(9));
+        sessions.release(1, 6, 9, now);
+        assert!(!sessions.is_held(9));
+    }
+
+    #[test]
+    fn a_hold_learned_from_a_renewal_ends_by_renewals_only() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now);
+        sessions.renew(1, &[9], now);
+        sessions.release(1, 1, 9, now);
+        sessions.renew(1, &[], now);
+        assert!(sessions.is_held(9));
+        sessions.renew(1, &[], now);
+        assert!(!sessions.is_held(9));
+    }
+
+    #[test]
+    fn an_open_that_crosses_a_renewal_is_kept() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now);
+        sessions.open(1, 9, now);
+        sessions.renew(1, &[], now);
+        sessions.renew(1, &[9], now);
+        sessions.renew(1, &[], now);
+        assert!(sessions.is_held(9));
+    }
+
+    #[test]
+    fn nobody_expires_before_one_timeout_of_this_leader() {
+        let start = Instant::now();
+        let mut sessions = Sessions::new(start);
+        assert!(sessions.expired([1].into_iter(), start + TIMEOUT, TIMEOUT).is_empty());
+        sessions.renew(2, &[], start + TIMEOUT);
+        let late = start + TIMEOUT + Duration::from_secs(1);
+        assert_eq!(sessions.expired([1, 2].into_iter(), late, TIMEOUT), vec![1]);
+    }
+
+    #[test]
+    fn purging_waits_for_every_session_or_one_timeout() {
+        let start = Instant::now();
+        let mut sessions = Sessions::new(start);
+        sessions.renew(1, &[], start);
+        assert!(!sessions.holds_are_known([1, 2].into_iter(), start, TIMEOUT));
+        sessions.renew(2, &[], start);
+        assert!(sessions.holds_are_known([1, 2].into_iter(), start, TIMEOUT));
+        assert!(sessions.holds_are_known([1, 2, 3].into_iter(), start + TIMEOUT * 2, TIMEOUT));
+    }
+
+    #[test]
+    fn an_inode_being_purged_cannot_be_opened() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now);
+        sessions.open(1, 8, now);
+        let orphans = BTreeSet::from([7, 8]);
+        assert_eq!(sessions.begin_purge(&orphans, 10), vec![7]);
+        assert!(!sessions.open(1, 7, now));
+        sessions.end_purge(&[7]);
+        assert!(sessions.open(1, 7, now));
+    }
+
+    proptest! {
+        #[test]
+        fn the_count_of_holders_equals_the_sessions_that_hold(steps in prop::collection::vec((0u8..5, 1u64..4, 1u64..4), 0..200)) {
+            let now = Instant::now();
+            let mut sessions = Sessions::new(now);
+            for (op, (what, session, inode)) in steps.into_iter().enumerate() {
+                match what {
+                    0 | 1 => { sessions.open(session, inode, now); }
+                    2 => sessions.release(session, op as u64 + 1, inode, now),
+                    3 => sessions.renew(session, &[inode], now),
+                    _ => sessions.end(session),
+                }
+                for inode in 1..4 {
+                    let holding = sessions.live.values().filter(|s| s.holds.contains_key(&inode)).count();
+                    prop_assert_eq!(sessions.holders.get(&inode).copied().unwrap_or(0) as usize, holding);
+                }
+            }
+        }
+    }
+}
