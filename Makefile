@@ -11,7 +11,7 @@ DIR ?= .mooseng
 PROFILE ?= demo
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python test-faults lint format up down status bench setup build proto clean
+.PHONY: help demo test test-native test-python lint format up down status bench setup build proto docker pulumi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ status: build ## the state of the cluster in DIR
 
 down: build ## stop the cluster in DIR
 	$(BIN)/mooseng local down --dir $(DIR)
+
+docker: ## a Docker engine, where none answers
+	tools/start-docker
+
+pulumi: ## the Pulumi CLI and its Python host in .bin, where none is on PATH
+	tools/build-pulumi
 
 bench: build ## every benchmark at full size; results in benchmarks/results
 	$(BIN)/python -m pytest benchmarks --full --benchmark-json=benchmarks/results/latest.json
