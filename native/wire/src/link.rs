@@ -48,7 +48,7 @@ pub fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M> {
     M::decode(bytes).map_err(|error| Error::integrity(format!("a message could not be read: {error}")))
 }
 
-type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply>>>>>;
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Frame>>>>>;
 
 pub struct Link {
     address: String,
@@ -117,6 +117,19 @@ impl Link {
         payload: Option<Arc<Buffer>>,
         deadline: Deadline,
     ) -> Result<Reply> {
+        let outcome = self.ask_raw(method, message, payload, deadline).await.and_then(|answer| answer);
+        outcome.map_err(|error| if is_local(&error) { error.context(&self.address) } else { error })
+    }
+
+    /// As `call_raw`, but keeps apart who says no. The outer error: no answer came, so the request may or may not
+    /// have been carried out. The inner error is the other side's own answer.
+    pub async fn ask_raw(
+        &self,
+        method: Method,
+        message: &[u8],
+        payload: Option<Arc<Buffer>>,
+        deadline: Deadline,
+    ) -> Result<Result<Reply>> {
         let exchange = async {
             let _credit = self.credits.acquire().await.map_err(|_| closed())?;
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +140,7 @@ impl Link {
             receiver.await.map_err(|_| closed())?
         };
         match tokio::time::timeout(deadline.left(), exchange).await {
-            Ok(outcome) => outcome.map_err(|error| if is_local(&error) { error.context(&self.address) } else { error }),
+            Ok(frame) => Ok(answer(frame?)),
             Err(_) => Err(Error::new(
                 base::ErrorKind::Unavailable,
                 libc::ETIMEDOUT,
@@ -188,7 +201,7 @@ async fn receive(
                 if frame.kind == Kind::Push {
                     let _ = pushes.send(frame).await;
                 } else if let Some(sender) = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&frame.id)) {
-                    let _ = sender.send(answer(frame));
+                    let _ = sender.send(Ok(frame));
                 }
             }
             Ok(None) => break closed(),

@@ -1,0 +1,42 @@
+//! How long to wait before the next try: doubling, jittered, so that clients do not come back all at once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// Some 64 random bits; good enough for jitter and for picking a server.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+/// The wait after `tries` failures: between half and all of 10 ms x 2^tries, at most 500 ms.
+pub fn delay(tries: u32, random: u64) -> Duration {
+    let full = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+    full / 2 + full.mul_f64((random % 1024) as f64 / 2048.0)
+}
+
+#[derive(Default)]
+pub struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(delay(self.tries, random())).await;
+        self.tries = self.tries.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_with_jitter_and_stay_below_half_a_second() {
+        assert!(delay(0, 0) >= Duration::from_millis(5) && delay(0, 1023) <= Duration::from_millis(10));
+        assert!(delay(3, 0) >= Duration::from_millis(40));
+        assert!(delay(u32::MAX, u64::MAX) <= Duration::from_millis(500));
+    }
+}

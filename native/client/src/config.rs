@@ -1,0 +1,93 @@
+//! What a client is told at start. Values are checked once, here; nothing later guesses.
+
+use base::{Error, Result};
+use libc::EINVAL;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Empty: take the masters' own.
+    #[serde(default)]
+    pub cluster_id: String,
+    /// Every master's client address, host:port, in any order.
+    pub masters: Vec<String>,
+    /// For logs and the session list.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// How long an operation is tried before it fails with EIO. Shorter than a fail-over (2-3 s) shows errors that
+    /// need not be seen; very long keeps applications hanging while the cluster is down.
+    #[serde(default = "default_deadline_ms")]
+    pub deadline_ms: u64,
+    /// Most bytes fetched ahead of a sequential reader, per handle.
+    #[serde(default = "default_window_bytes")]
+    pub read_ahead_bytes: u64,
+    /// Most bytes of one file that may be unacknowledged; a writer waits beyond.
+    #[serde(default = "default_window_bytes")]
+    pub write_window_bytes: u64,
+    #[serde(default)]
+    pub mount_point: String,
+}
+
+fn default_name() -> String {
+    "client".to_string()
+}
+
+fn default_deadline_ms() -> u64 {
+    60_000
+}
+
+fn default_window_bytes() -> u64 {
+    16 << 20
+}
+
+impl ClientConfig {
+    /// Everything at its default but the masters.
+    pub fn new(masters: Vec<String>) -> ClientConfig {
+        ClientConfig {
+            cluster_id: String::new(),
+            masters,
+            name: default_name(),
+            deadline_ms: default_deadline_ms(),
+            read_ahead_bytes: default_window_bytes(),
+            write_window_bytes: default_window_bytes(),
+            mount_point: String::new(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |sentence: String| Err(Error::namespace(EINVAL, sentence));
+        if self.masters.is_empty() || self.masters.iter().any(|address| !address.contains(':')) {
+            return refuse(format!("masters {:?} must name at least one host:port", self.masters));
+        }
+        if self.deadline_ms == 0 {
+            return refuse("deadline_ms must be above 0".to_string());
+        }
+        if self.write_window_bytes < (2 << 20) || self.write_window_bytes > (128 << 20) {
+            return refuse(format!("write_window_bytes {} must lie between 2 MiB and 128 MiB", self.write_window_bytes));
+        }
+        if self.read_ahead_bytes > (64 << 20) {
+            return refuse(format!("read_ahead_bytes {} must be at most 64 MiB", self.read_ahead_bytes));
+        }
+        Ok(())
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_config_takes_the_defaults_and_a_wrong_key_is_named() {
+        let config: ClientConfig = serde_json::from_str(r#"{"masters":["a:1"]}"#).unwrap();
+        assert_eq!((config.deadline_ms, config.write_window_bytes), (60_000, 16 << 20));
+        let error = serde_json::from_str::<ClientConfig>(r#"{"masters":["a:1"],"mastres":1}"#).unwrap_err();
+        assert!(error.to_string().contains("mastres"));
+    }
+
+    #[test]
+    fn a_config_without_masters_is_refused() {
+        assert!(ClientConfig::new(Vec::new()).check().unwrap_err().message.contains("host:port"));
+    }
+}

@@ -1,0 +1,192 @@
+//! Fetches one span of one chunk from the best copy: the next one after a failure, a second one when the first is slow,
+//! all again with a fresh map until the deadline. Bytes that fail their checksum never leave this file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
+use base::time::Deadline;
+use base::{Buffer, Error, ErrorKind, Result, crc};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use wire::Method;
+use wire::proto::{ChunkInfo, ChunkRead, ChunkReadReply, Replica};
+
+use crate::backoff::Backoff;
+use crate::core::Core;
+use crate::file::FileRef;
+use crate::metrics::add;
+use crate::read::chunk_info;
+use crate::readahead::Fetched;
+use crate::servers::Failure;
+
+/// How long one copy may take before it counts as failed.
+const READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// A second copy is asked after this, or after four times the usual time when that is longer.
+const HEDGE_AFTER: Duration = Duration::from_millis(50);
+const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
+
+/// `start..end` of the file, which lie in one chunk and are at most a segment long.
+pub async fn fetch(core: &Arc<Core>, file: &FileRef, start: u64, end: u64) -> Result<Fetched> {
+    let index = start / CHUNK_BYTES;
+    let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
+    let deadline = core.deadline();
+    let (mut backoff, mut refresh) = (Backoff::default(), false);
+    loop {
+        let info = chunk_info(core, file, index, refresh).await?;
+        let readable = info.trim.map_or(length, |trim| trim.saturating_sub(offset).min(length));
+        if !info.written || info.chunk.is_none() || readable == 0 {
+            return Ok(zeros(length));
+        }
+        match fetch_any(core, &info, offset, length).await {
+            Ok(fetched) => return Ok(cut_tail(fetched, readable)),
+            Err(error) if deadline.passed() => {
+                return Err(Error::unavailable(format!(
+                    "no copy of chunk {index} of inode {} could be read in time; start its chunkservers: {}",
+                    file.inode, error.message
+                )));
+            }
+            Err(_) => {
+                add(&core.metrics.counters.data_retries, 1);
+                if refresh {
+                    backoff.wait().await;
+                }
+                refresh = true;
+            }
+        }
+    }
+}
+
+fn zeros(length: u32) -> Fetched {
+    Fetched { buffer: Arc::new(Buffer::zeroed(length as usize)), start: 0, end: length as usize, _permit: None }
+}
+
+/// Bytes behind a trim mark read as zeros, whatever the copies hold.
+fn cut_tail(fetched: Fetched, readable: u32) -> Fetched {
+    let (length, readable) = (fetched.end - fetched.start, readable as usize);
+    if readable >= length {
+        return fetched;
+    }
+    let mut buffer = Buffer::zeroed(length);
+    buffer[..readable].copy_from_slice(&fetched.bytes()[..readable]);
+    Fetched { buffer: Arc::new(buffer), start: 0, end: length, _permit: None }
+}
+
+/// The first good answer of any copy.
+async fn fetch_any(core: &Arc<Core>, info: &ChunkInfo, offset: u32, length: u32) -> Result<Fetched> {
+    let ranked = core.servers.rank(&info.replicas, (offset >> 20) as usize);
+    let mut next = ranked.iter();
+    let mut asked = FuturesUnordered::new();
+    let mut last = Error::unavailable("the chunk has no copies");
+    let Some(first) = next.next() else { return Err(last) };
+    asked.push(fetch_one(core, info, first, offset, length));
+    let mut patience = hedge_after(core, first);
+    let (mut current, mut slow) = (first.server_id, Vec::new());
+    loop {
+        tokio::select! {
+            answer = asked.next() => match answer {
+                Some(Ok((server_id, fetched))) => {
+                    // Whoever was asked before and has not answered is slow: others first, for a while.
+                    slow.iter().filter(|id| **id != server_id).for_each(|id| core.servers.avoid(*id));
+                    return Ok(fetched);
+                }
+                Some(Err(error)) => {
+                    last = error;
+                    if let Some(replica) = next.next() {
+                        patience = hedge_after(core, replica);
+                        current = replica.server_id;
+                        asked.push(fetch_one(core, info, replica, offset, length));
+                    } else if asked.is_empty() {
+                        return Err(last);
+                    }
+                }
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(patience), if next.len() > 0 => {
+                if let Some(replica) = next.next() {
+                    add(&core.metrics.counters.hedges, 1);
+                    slow.push(current);
+                    current = replica.server_id;
+                    patience = hedge_after(core, replica);
+                    asked.push(fetch_one(core, info, replica, offset, length));
+                }
+            }
+        }
+    }
+}
+
+fn hedge_after(core: &Core, replica: &Replica) -> Duration {
+    (core.servers.usual(replica.server_id) * 4).clamp(HEDGE_AFTER, HEDGE_AT_LATEST)
+}
+
+async fn fetch_one(core: &Arc<Core>, info: &ChunkInfo, replica: &Replica, offset: u32, length: u32) -> Result<(u32, Fetched)> {
+    let pending = core.servers.reading(replica.server_id, length as usize);
+    let message = ChunkRead { chunk: info.chunk, offset, length };
+    let deadline = Deadline::after(READ_TIMEOUT);
+    let reply = match core.servers.call(replica, Method::ChunkRead, &message, None, deadline).await {
+        Ok(reply) => reply,
+        Err(Failure::Silent(error)) => return Err(error),
+        Err(Failure::Answered(error)) => {
+            if error.kind == ErrorKind::Integrity {
+                add(&core.metrics.counters.crc_errors, 1);
+                tracing::warn!(%error, "a copy is bad; another one is read and the leader repairs it");
+            }
+            return Err(error);
+        }
+    };
+    let header: ChunkReadReply = reply.decode()?;
+    let checked = check(reply.payload, &header, offset, length);
+    if let Err(error) = &checked {
+        add(&core.metrics.counters.crc_errors, 1);
+        core.servers.avoid(replica.server_id);
+        tracing::warn!(server = replica.server_id, %error, "a read was damaged on its way; another copy is read");
+    } else {
+        add(&core.metrics.counters.fetched_bytes, u64::from(header.length));
+        pending.succeeded();
+    }
+    Ok((replica.server_id, checked?))
+}
+
+/// The payload covers the span in whole blocks and every checksum fits.
+fn check(payload: Option<Buffer>, header: &ChunkReadReply, offset: u32, length: u32) -> Result<Fetched> {
+    let block = BLOCK_BYTES as u32;
+    let from = offset / block * block;
+    let to = (offset + length).next_multiple_of(block);
+    let Some(buffer) = payload.filter(|payload| payload.len() as u32 == header.length) else {
+        return Err(Error::integrity("a read reply is not as long as it says"));
+    };
+    if header.offset != from || header.length != to - from {
+        return Err(Error::integrity(format!("a read of {from}..{to} was answered with {} bytes from {}", header.length, header.offset)));
+    }
+    crc::check_pieces(from as usize, &buffer, &header.crcs)
+        .map_err(|at| Error::integrity(format!("wrong checksum at byte {} of the chunk", from as usize + at)))?;
+    let start = (offset - from) as usize;
+    Ok(Fetched { buffer: Arc::new(buffer), start, end: start + length as usize, _permit: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(offset: u32, data: &[u8]) -> ChunkReadReply {
+        ChunkReadReply { offset, length: data.len() as u32, crcs: crc::piece_crcs(offset as usize, data), ..Default::default() }
+    }
+
+    #[test]
+    fn only_bytes_with_the_right_checksum_and_place_pass() {
+        let data = vec![7u8; 8192];
+        let good = check(Some(Buffer::copy_of(&data)), &header(4096, &data), 5000, 100).unwrap();
+        assert_eq!((good.start, good.bytes().len()), (904, 100));
+        let mut bad = data.clone();
+        bad[5000] ^= 1;
+        assert_eq!(check(Some(Buffer::copy_of(&bad)), &header(4096, &data), 5000, 7000).unwrap_err().errno, libc::EBADMSG);
+        assert!(check(Some(Buffer::copy_of(&data)), &header(0, &data), 5000, 100).is_err());
+        assert!(check(None, &header(4096, &data), 5000, 100).is_err());
+    }
+
+    #[test]
+    fn bytes_behind_a_trim_mark_are_zeros() {
+        let fetched = Fetched { buffer: Arc::new(Buffer::copy_of(&[1; 10])), start: 2, end: 8, _permit: None };
+        assert_eq!(cut_tail(fetched, 4).bytes(), [1, 1, 1, 1, 0, 0]);
+    }
+}
