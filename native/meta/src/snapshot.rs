@@ -52,7 +52,7 @@ impl State {
         header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         header.extend_from_slice(&crc32c(&header).to_le_bytes());
         out.write_all(&header)?;
-        write_tables(&self.tables, &mut BlockWriter::new(out))
+        write_tables(&self.tables, &mut BlockWriter::new(out), true)
     }
 
     /// Read what `write_snapshot` wrote, and not a byte more. Any damage is one error.
@@ -73,12 +73,21 @@ impl State {
 
     /// Same state, same hash, on every machine. Walks everything.
     pub fn hash(&self) -> u64 {
-        let mut sink = std::io::sink();
-        let mut blocks = BlockWriter::new(&mut sink);
-        // A sink takes everything, so this cannot fail.
-        let _infallible = write_tables(&self.tables, &mut blocks);
-        blocks.hash.finalize()
+        hash_tables(&self.tables, true)
     }
+
+    /// As `hash`, less the remembered replies: what a refused operation leaves as it was.
+    pub fn content_hash(&self) -> u64 {
+        hash_tables(&self.tables, false)
+    }
+}
+
+fn hash_tables(tables: &Tables, with_replies: bool) -> u64 {
+    let mut sink = std::io::sink();
+    let mut blocks = BlockWriter::new(&mut sink);
+    // A sink takes everything, so this cannot fail.
+    let _infallible = write_tables(tables, &mut blocks, with_replies);
+    blocks.hash.finalize()
 }
 
 // ---- blocks ----
@@ -179,7 +188,7 @@ fn read_block(input: &mut dyn Read, payload: &mut Vec<u8>, hash: &mut Digest) ->
 
 // ---- records out ----
 
-fn write_tables(tables: &Tables, blocks: &mut BlockWriter) -> std::io::Result<()> {
+fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -> std::io::Result<()> {
     blocks.record(Section::Cluster, |out| put_cluster(out, tables))?;
     for (id, server) in tables.servers() {
         blocks.record(Section::Servers, |out| {
@@ -201,7 +210,7 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter) -> std::io::Result<()
             out.bytes(session.info.mount_point.as_bytes());
         })?;
     }
-    for (id, session) in tables.sessions() {
+    for (id, session) in tables.sessions().filter(|_| with_replies) {
         for (op_id, reply) in &session.replies {
             blocks.record(Section::Replies, |out| {
                 out.u64(id);
