@@ -43,12 +43,14 @@ def load(
             _known(model, key, key, str(file))
             values[key], origin[key] = value, str(file)
     for variable, text in sorted((environ or {}).items()):
-        if variable.startswith(_PREFIX) and (key := _variable_key(model, variable)):
-            values[key], origin[key] = parse_text(model, key, text, f"the environment ({variable})"), f"the environment ({variable})"
+        if variable.startswith(_PREFIX) and (field := _variable_key(model, variable)):
+            place = f"the environment ({variable})"
+            values[field], origin[field] = parse_text(model, field, text, place), place
     for key, text in (flags or {}).items():
         flag = "--" + key.replace("_", "-")
         _known(model, key, flag, "the command line")
-        values[key], origin[key] = parse_text(model, key, text, f"the command line ({flag})"), f"the command line ({flag})"
+        place = f"the command line ({flag})"
+        values[key], origin[key] = parse_text(model, key, text, place), place
     return _validated(model, values, origin, str(file) if file else "the command line")
 
 
@@ -82,7 +84,9 @@ def _toml(text: str, place: str) -> dict[str, Any]:
 def _checked_role(values: dict[str, Any], role: str, place: str) -> dict[str, Any]:
     found = values.pop("role", role)
     if found != role:
-        raise ConfigError(f"{place}: key 'role' is {found!r}, but this is a {role}; run `mooseng {found}` or name another file")
+        raise ConfigError(
+            f"{place}: key 'role' is {found!r}, but this is a {role}; run `mooseng {found}` or name another file"
+        )
     return values
 
 

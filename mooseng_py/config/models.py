@@ -49,7 +49,9 @@ class DaemonConfig(BaseModel):
         default="127.0.0.1:9440",
         description="Where /health/live, /health/ready and /metrics are served. No authentication: keep it off public networks.",
     )
-    log_format: Literal["console", "json"] = Field(default="console", description="Lines for people, or one JSON object a line.")
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Lines for people, or one JSON object a line."
+    )
     log_level: Literal["error", "warn", "info", "debug", "trace"] = Field(
         default="info", description="Least severe level that is logged. debug and trace slow the data path down."
     )
@@ -60,50 +62,105 @@ class MasterConfig(DaemonConfig):
 
     role: ClassVar[str] = "master"
 
-    node_id: int = Field(ge=1, le=255, description="This master's id within `peers`. Never give a used id to another machine.")
-    listen: Address = Field(default="127.0.0.1:9421", description="Where clients, chunkservers and other masters connect.")
+    node_id: int = Field(
+        ge=1, le=255, description="This master's id within `peers`. Never give a used id to another machine."
+    )
+    listen: Address = Field(
+        default="127.0.0.1:9421", description="Where clients, chunkservers and other masters connect."
+    )
     advertise: Address | None = Field(default=None, description="How others reach `listen`; default: the same.")
     peers: dict[str, Address] = Field(
         default_factory=dict, description="All masters, id to host:port, this one included. Empty: a group of one."
     )
-    grpc_listen: Address = Field(default="127.0.0.1:9431", description="Where gRPC (Cluster, NameSpace, health, reflection) is served.")
-    data_dir: str = Field(min_length=1, description="Directory of the log, the vote and the snapshots. A fast, durable disk.")
-    copies: int = Field(default=3, ge=1, le=16, description="Copies of each chunk. Fewer: a dead disk loses data; more: each write costs more.")
+    grpc_listen: Address = Field(
+        default="127.0.0.1:9431", description="Where gRPC (Cluster, NameSpace, health, reflection) is served."
+    )
+    data_dir: str = Field(
+        min_length=1, description="Directory of the log, the vote and the snapshots. A fast, durable disk."
+    )
+    copies: int = Field(
+        default=3,
+        ge=1,
+        le=16,
+        description="Copies of each chunk. Fewer: a dead disk loses data; more: each write costs more.",
+    )
     min_copies: int = Field(
-        default=2, ge=1, le=16, description="Copies that a write needs. 1: an acknowledged write may have one copy; = copies: one dead server stops writes."
+        default=2,
+        ge=1,
+        le=16,
+        description="Copies that a write needs. 1: an acknowledged write may have one copy; = copies: one dead server stops writes.",
     )
     inline_limit_bytes: int = Field(
-        default=8192, ge=0, le=65536, description="Files up to this size lie in the master's memory. Too large: masters run out of memory; 0: each file takes a chunk."
+        default=8192,
+        ge=0,
+        le=65536,
+        description="Files up to this size lie in the master's memory. Too large: masters run out of memory; 0: each file takes a chunk.",
     )
     heartbeat_ms: int = Field(
-        default=100, ge=10, le=5000, description="Leader to follower. Too small: idle load; above election_min_ms / 2: leaders fall for nothing."
+        default=100,
+        ge=10,
+        le=5000,
+        description="Leader to follower. Too small: idle load; above election_min_ms / 2: leaders fall for nothing.",
     )
     election_min_ms: int = Field(
-        default=500, ge=50, le=60_000, description="Silence before a master may stand for election. Too small: a busy machine elects for nothing."
+        default=500,
+        ge=50,
+        le=60_000,
+        description="Silence before a master may stand for election. Too small: a busy machine elects for nothing.",
     )
     election_max_ms: int = Field(
-        default=1000, ge=100, le=120_000, description="Longest such silence, and the leader's lease. Too large: writers stall that long when the leader dies."
+        default=1000,
+        ge=100,
+        le=120_000,
+        description="Longest such silence, and the leader's lease. Too large: writers stall that long when the leader dies.",
     )
     snapshot_every: int = Field(
-        default=100_000, ge=100, le=100_000_000, description="Log entries between snapshots. Too small: constant writing; too large: long log, slow restart."
+        default=100_000,
+        ge=100,
+        le=100_000_000,
+        description="Log entries between snapshots. Too small: constant writing; too large: long log, slow restart.",
     )
     segment_bytes: int = Field(
-        default=64 << 20, ge=1 << 20, le=1 << 30, description="Size of a log file. Too small: many files; too large: disk space bound for nothing."
+        default=64 << 20,
+        ge=1 << 20,
+        le=1 << 30,
+        description="Size of a log file. Too small: many files; too large: disk space bound for nothing.",
     )
     session_timeout_ms: int = Field(
-        default=60_000, ge=1000, le=3_600_000, description="A silent client's session ends after this. Too small: a paused client loses its open files; too large: deleted data stays."
+        default=60_000,
+        ge=1000,
+        le=3_600_000,
+        description="A silent client's session ends after this. Too small: a paused client loses its open files; too large: deleted data stays.",
     )
     server_timeout_ms: int = Field(
-        default=3000, ge=500, le=600_000, description="A silent chunkserver counts as down after this. Too small: needless healing; too large: late healing."
+        default=3000,
+        ge=500,
+        le=600_000,
+        description="A silent chunkserver counts as down after this. Too small: needless healing; too large: late healing.",
     )
     plan_interval_ms: int = Field(
-        default=500, ge=50, le=60_000, description="Between two rounds of the planners on the leader. Too large: lost copies are made late."
+        default=500,
+        ge=50,
+        le=60_000,
+        description="Between two rounds of the planners on the leader. Too large: lost copies are made late.",
+    )
+    heal_delay_ms: int = Field(
+        default=10_000,
+        ge=500,
+        le=86_400_000,
+        description="A chunkserver down for longer is not waited for: its copies are made elsewhere. Too small: each restart moves data.",
     )
     heal_per_server: int = Field(
-        default=4, ge=1, le=64, description="Copies made at a time from or to one chunkserver. Too large: healing slows clients down."
+        default=4,
+        ge=1,
+        le=64,
+        description="Copies made at a time from or to one chunkserver. Too large: healing slows clients down.",
     )
     orphan_delay_s: int = Field(
-        default=60, ge=5, le=86_400, description="Age at which a chunk that belongs to no file is deleted. Too small: a chunk just made may look unused."
+        default=60,
+        ge=5,
+        le=86_400,
+        description="Age at which a chunk that belongs to no file is deleted. Too small: a chunk just made may look unused.",
     )
 
     @property
@@ -116,14 +173,24 @@ class MasterConfig(DaemonConfig):
         if self.min_copies > self.copies:
             raise ValueError(f"min_copies = {self.min_copies} exceeds copies = {self.copies}; it must be at most that")
         if self.election_min_ms < 2 * self.heartbeat_ms:
-            raise ValueError(f"election_min_ms = {self.election_min_ms} must be at least twice heartbeat_ms = {self.heartbeat_ms}")
+            raise ValueError(
+                f"election_min_ms = {self.election_min_ms} must be at least twice heartbeat_ms = {self.heartbeat_ms}"
+            )
         if self.election_max_ms <= self.election_min_ms:
-            raise ValueError(f"election_max_ms = {self.election_max_ms} must exceed election_min_ms = {self.election_min_ms}")
+            raise ValueError(
+                f"election_max_ms = {self.election_max_ms} must exceed election_min_ms = {self.election_min_ms}"
+            )
         for key in self.peers:
             if not (key.isascii() and key.isdigit() and 1 <= int(key) <= 255):
                 raise ValueError(f"peers has the id {key!r}; ids are numbers within 1-255")
         if self.peers and str(self.node_id) not in self.peers:
-            raise ValueError(f"peers lacks this master's own node_id = {self.node_id}; it has {', '.join(sorted(self.peers))}")
+            raise ValueError(
+                f"peers lacks this master's own node_id = {self.node_id}; it has {', '.join(sorted(self.peers))}"
+            )
+        if self.peers and self.peers[str(self.node_id)] != self.advertised:
+            raise ValueError(
+                f"peers says {self.peers[str(self.node_id)]} of this master, advertise says {self.advertised}; both must be the same"
+            )
         return self
 
 
@@ -132,7 +199,9 @@ class ChunkserverConfig(DaemonConfig):
 
     role: ClassVar[str] = "chunkserver"
 
-    server_id: int = Field(ge=1, le=65535, description="This server's id. It lies on its disks: never give a used id to another machine.")
+    server_id: int = Field(
+        ge=1, le=65535, description="This server's id. It lies on its disks: never give a used id to another machine."
+    )
     masters: Masters = Field(description="Frames addresses of all masters, host:port.")
     listen: Address = Field(default="127.0.0.1:9420", description="Where clients and other chunkservers connect.")
     advertise: Address | None = Field(default=None, description="How others reach `listen`; default: the same.")
@@ -140,13 +209,26 @@ class ChunkserverConfig(DaemonConfig):
         description="Data directories, one per disk. Two on one disk gain nothing."
     )
     heartbeat_ms: int = Field(
-        default=1000, ge=100, le=60_000, description="To the leader. Must stay well below the masters' server_timeout_ms, or the server counts as down."
+        default=1000,
+        ge=100,
+        le=60_000,
+        description="To the leader. Must stay well below the masters' server_timeout_ms, or the server counts as down.",
     )
-    direct_io: Literal["auto", "on", "off"] = Field(default="auto", description="O_DIRECT for large writes. auto: where a probe of the disk shows that it wins.")
+    direct_io: Literal["auto", "on", "off"] = Field(
+        default="auto", description="O_DIRECT for large writes. auto: where a probe of the disk shows that it wins."
+    )
     reserve_bytes: int = Field(
-        default=256 << 20, ge=0, le=1 << 50, description="Left free on each disk. Too small: the disk fills up and its file system slows down or fails."
+        default=256 << 20,
+        ge=0,
+        le=1 << 50,
+        description="Left free on each disk. Too small: the disk fills up and its file system slows down or fails.",
     )
-    scrub_mb_s: int = Field(default=8, ge=0, le=10_000, description="Rate at which stored blocks are checked. 0: never, so rot is found only when read; too large: clients wait.")
+    scrub_mb_s: int = Field(
+        default=8,
+        ge=0,
+        le=10_000,
+        description="Rate at which stored blocks are checked. 0: never, so rot is found only when read; too large: clients wait.",
+    )
 
     @property
     def advertised(self) -> str:
@@ -161,13 +243,22 @@ class ClientSettings(BaseModel):
 
     masters: Masters = Field(description="Frames addresses of all masters, host:port.")
     deadline_ms: int = Field(
-        default=60_000, ge=100, le=3_600_000, description="An operation is retried this long before EIO. Too small: a leader's fail-over shows as errors; too large: programs hang."
+        default=60_000,
+        ge=100,
+        le=3_600_000,
+        description="An operation is retried this long before EIO. Too small: a leader's fail-over shows as errors; too large: programs hang.",
     )
     read_ahead_bytes: int = Field(
-        default=16 << 20, ge=0, le=1 << 30, description="Fetched ahead of a sequential reader. 0: each read waits for the network; too large: memory per open file."
+        default=16 << 20,
+        ge=0,
+        le=1 << 30,
+        description="Fetched ahead of a sequential reader. 0: each read waits for the network; too large: memory per open file.",
     )
     write_window_bytes: int = Field(
-        default=16 << 20, ge=1 << 20, le=1 << 30, description="Written but not yet acknowledged, per open file. Too small: writers wait; too large: memory, and long closes."
+        default=16 << 20,
+        ge=1 << 20,
+        le=1 << 30,
+        description="Written but not yet acknowledged, per open file. Too small: writers wait; too large: memory, and long closes.",
     )
 
 
@@ -177,8 +268,12 @@ class MountConfig(ClientSettings, DaemonConfig):
     role: ClassVar[str] = "mount"
 
     mount_point: str = Field(default="", description="Directory to mount on. Empty: the engine runs without a mount.")
-    allow_other: bool = Field(default=True, description="Other users may use the mount. Needs root, or user_allow_other in /etc/fuse.conf.")
-    threads: int = Field(default=2, ge=1, le=64, description="Threads that take requests from the kernel. More than cores gains little.")
+    allow_other: bool = Field(
+        default=True, description="Other users may use the mount. Needs root, or user_allow_other in /etc/fuse.conf."
+    )
+    threads: int = Field(
+        default=2, ge=1, le=64, description="Threads that take requests from the kernel. More than cores gains little."
+    )
 
 
 MODELS: dict[str, type[DaemonConfig]] = {model.role: model for model in (MasterConfig, ChunkserverConfig, MountConfig)}

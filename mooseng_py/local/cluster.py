@@ -72,7 +72,9 @@ class LocalCluster:
             spec = identity.spec()
             missing = [node for node in spec.nodes if not self._runs(node)]
             if not missing:
-                raise LocalError(f"the cluster in {self.layout.directory} is running already; see `mooseng local status --dir {self.layout.directory}`")
+                raise LocalError(
+                    f"the cluster in {self.layout.directory} is running already; see `mooseng local status --dir {self.layout.directory}`"
+                )
             require_free(missing)
             self._check_settings(identity)
             self.layout.write(identity)
@@ -141,7 +143,9 @@ class LocalCluster:
         for node in spec.nodes:
             self._rendered(identity, node, "")
 
-    def _start(self, identity: Identity, nodes: Iterable[NodeSpec], wait_for: Iterable[NodeSpec], timeout_s: float) -> UpReport:
+    def _start(
+        self, identity: Identity, nodes: Iterable[NodeSpec], wait_for: Iterable[NodeSpec], timeout_s: float
+    ) -> UpReport:
         nodes = list(nodes)
         began = time.monotonic()
         no_fuse = mountpoint.fuse_missing() if any(node.role == "client" for node in nodes) else None
@@ -207,7 +211,9 @@ class LocalCluster:
             for node in list(waiting):
                 if not self._runs(node):
                     line = last_log_line(self.layout.log(node), since=log_offsets.get(node.name, 0))
-                    raise LocalError(f"{node.name} ended while starting: {line or 'it logged nothing'} (log: {self.layout.log(node)})")
+                    raise LocalError(
+                        f"{node.name} ended while starting: {line or 'it logged nothing'} (log: {self.layout.log(node)})"
+                    )
                 answer = probe(http_address(node))
                 reasons[node.name] = answer.reason
                 if answer.good:

@@ -1,10 +1,10 @@
 """What lies where under a local cluster's directory, and the file that says which cluster it is. Starts nothing.
 
-    cluster.json                  profile, port offset, cluster id, settings; written first
-    lock                          held while a command changes the cluster
-    nodes/<name>/config.toml      rendered at each start; change it with `--set`
-    nodes/<name>/{data...,log,pid}
-    mnt/<index>                   mount point of client-<index>
+cluster.json                  profile, port offset, cluster id, settings; written first
+lock                          held while a command changes the cluster
+nodes/<name>/config.toml      rendered at each start; change it with `--set`
+nodes/<name>/{data...,log,pid}
+mnt/<index>                   mount point of client-<index>
 """
 
 from __future__ import annotations
@@ -72,9 +72,13 @@ class Layout:
             values = json.loads(self.identity_file.read_text())
             return Identity(**values)
         except FileNotFoundError:
-            raise LocalError(f"{self.directory} holds no local cluster; start one with `mooseng local up --dir {self.directory}`") from None
+            raise LocalError(
+                f"{self.directory} holds no local cluster; start one with `mooseng local up --dir {self.directory}`"
+            ) from None
         except (OSError, ValueError, TypeError) as error:
-            raise LocalError(f"{self.identity_file} cannot be used ({error}); restore it, or remove {self.directory} and its data") from None
+            raise LocalError(
+                f"{self.identity_file} cannot be used ({error}); restore it, or remove {self.directory} and its data"
+            ) from None
 
     def new(self, profile_name: str, port_offset: int, settings: dict[str, dict[str, str]]) -> Identity:
         """The identity of a cluster to be made here; not written yet. Raises: LocalError."""
@@ -82,7 +86,9 @@ class Layout:
         identity.spec()
         for path in (self.nodes, self.mounts):
             if path.exists():
-                raise LocalError(f"{path} exists but {self.identity_file} does not; choose another directory, or remove what is there")
+                raise LocalError(
+                    f"{path} exists but {self.identity_file} does not; choose another directory, or remove what is there"
+                )
         return identity
 
     def write(self, identity: Identity) -> None:
@@ -101,24 +107,32 @@ class Layout:
             self.directory.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise LocalError(f"{self.directory} cannot be used ({error.strerror}); name a directory you may write to with --dir") from None
+            raise LocalError(
+                f"{self.directory} cannot be used ({error.strerror}); name a directory you may write to with --dir"
+            ) from None
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise LocalError(f"another command is changing the cluster in {self.directory}; wait for it and try again") from None
+                raise LocalError(
+                    f"another command is changing the cluster in {self.directory}; wait for it and try again"
+                ) from None
             yield
         finally:
+            if not self.identity_file.exists():
+                # Nothing was made here after all: leave no trace.
+                (self.directory / "lock").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.directory.rmdir()
             os.close(handle)
 
     def purge(self) -> None:
         """Remove everything that this cluster keeps here, its data included."""
         for path in (self.nodes, self.mounts):
-            shutil.rmtree(path, ignore_errors=False) if path.exists() else None
-        for name in ("cluster.json", "cluster.new", "lock"):
+            if path.exists():
+                shutil.rmtree(path)
+        for name in ("cluster.json", "cluster.new"):
             (self.directory / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.directory.rmdir()
 
 
 def last_log_line(path: Path, *, since: int = 0) -> str:

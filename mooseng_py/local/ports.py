@@ -19,7 +19,9 @@ def require_free(nodes: Iterable[NodeSpec], host: str = "127.0.0.1") -> None:
     for node in nodes:
         for kind, port in node.ports.items():
             if (reason := _refusal(host, port)) is not None:
-                raise LocalError(f"{node.name}'s {kind} port {port} is taken{_by_whom(port)} ({reason}); stop that process or choose another --port-offset")
+                raise LocalError(
+                    f"{node.name}'s {kind} port {port} is taken{_by_whom(port)} ({reason}); stop that process or choose another --port-offset"
+                )
 
 
 def _refusal(host: str, port: int) -> str | None:
@@ -39,9 +41,9 @@ def _by_whom(port: int) -> str:
     if inode is None:
         return ""
     wanted = f"socket:[{inode}]"
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  # plain names are wanted
         try:
-            if any(os.readlink(f"/proc/{pid}/fd/{handle}") == wanted for handle in os.listdir(f"/proc/{pid}/fd")):
+            if any(os.readlink(f"/proc/{pid}/fd/{handle}") == wanted for handle in os.listdir(f"/proc/{pid}/fd")):  # noqa: PTH208  # as above
                 with open(f"/proc/{pid}/cmdline", "rb") as stream:
                     command = stream.read().replace(b"\0", b" ").decode(errors="replace").strip()
                 return f" by process {pid}, {command[:120]!r}"

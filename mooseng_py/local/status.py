@@ -61,7 +61,9 @@ def look(layout: Layout, identity: Identity) -> ClusterStatus:
     """Ask every node that runs, all at once."""
     spec = identity.spec()
     with ThreadPoolExecutor(len(spec.nodes)) as pool:
-        answers = dict(zip((node.name for node in spec.nodes), pool.map(lambda node: _ask(layout, node), spec.nodes), strict=True))
+        answers = dict(
+            zip((node.name for node in spec.nodes), pool.map(lambda node: _ask(layout, node), spec.nodes), strict=True)
+        )
     nodes = [_status(layout, node, answers[node.name]) for node in spec.nodes]
     order: list[State] = ["dead", "stopped", "waiting", "ready"]
     leader, term = _leader(spec.masters, answers)
@@ -91,7 +93,10 @@ def _status(layout: Layout, node: NodeSpec, answer: Answer | None) -> NodeStatus
     if answer is not None:
         state, reason = ("ready" if answer.good else "waiting"), answer.reason
     elif known is not None:
-        state, reason = "dead", f"process {known.pid} is gone; start it with `mooseng local restart {node.name} --dir {layout.directory}`"
+        state, reason = (
+            "dead",
+            f"process {known.pid} is gone; start it with `mooseng local restart {node.name} --dir {layout.directory}`",
+        )
     return NodeStatus(
         name=node.name,
         role=node.role,
@@ -101,7 +106,9 @@ def _status(layout: Layout, node: NodeSpec, answer: Answer | None) -> NodeStatus
         reason=reason,
         addresses={kind: f"127.0.0.1:{port}" for kind, port in node.ports.items()},
         mount=str(config.get("mount_point", "")),
-        data_directories=[str(config["data_dir"])] if "data_dir" in config else [str(disk) for disk in _list(config.get("disks"))],
+        data_directories=[str(config["data_dir"])]
+        if "data_dir" in config
+        else [str(disk) for disk in _list(config.get("disks"))],
         config=str(layout.config(node)),
         log=str(layout.log(node)),
     )

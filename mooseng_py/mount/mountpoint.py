@@ -23,7 +23,9 @@ def fuse_missing() -> str | None:
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
-        return f"/dev/fuse cannot be opened ({error.strerror}); load the fuse module or pass the device into the container"
+        return (
+            f"/dev/fuse cannot be opened ({error.strerror}); load the fuse module or pass the device into the container"
+        )
     return None
 
 
@@ -62,7 +64,9 @@ def detach(path: str | Path) -> None:
 
 
 def _unmount_lazily(path: str) -> None:
-    commands = [["umount", "-l", path]] if os.geteuid() == 0 else [["fusermount3", "-uz", path], ["fusermount", "-uz", path]]
+    commands = (
+        [["umount", "-l", path]] if os.geteuid() == 0 else [["fusermount3", "-uz", path], ["fusermount", "-uz", path]]
+    )
     reason = ""
     for command in commands:
         try:

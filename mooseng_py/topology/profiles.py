@@ -39,7 +39,10 @@ def profile(name: str, *, port_offset: int = 0, disks: int | None = None) -> Clu
     data = tuple(f"data-{disk}" for disk in range(1, disks + 1))
     nodes = [
         *(_node("master", index, ports, port_offset, ("data",)) for index, ports in enumerate(_MASTERS[:count], 1)),
-        *(_node("chunkserver", index, ports, port_offset, data) for index, ports in enumerate(_CHUNKSERVERS[:count], 1)),
+        *(
+            _node("chunkserver", index, ports, port_offset, data)
+            for index, ports in enumerate(_CHUNKSERVERS[:count], 1)
+        ),
         *(_node("client", index, ports, port_offset, ()) for index, ports in enumerate(_CLIENTS[:count], 1)),
     ]
     return ClusterSpec(profile=name, nodes=tuple(nodes), copies=sizes["copies"], min_copies=sizes["min_copies"])

@@ -76,7 +76,9 @@ class ClusterSpec:
         for node in self.nodes:
             for kind, port in node.ports.items():
                 if not 1 <= port <= 65535:
-                    raise ValueError(f"{node.name}'s {kind} port {port} is not within 1-65535; choose another port offset")
+                    raise ValueError(
+                        f"{node.name}'s {kind} port {port} is not within 1-65535; choose another port offset"
+                    )
                 if port in taken:
                     raise ValueError(f"{node.name} and {taken[port]} both want port {port}; give one of them another")
                 taken[port] = node.name

@@ -1,0 +1,116 @@
+"""`mooseng status` and `mooseng info FILE`: what the masters know."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mooseng_py.proto import cluster_pb2
+
+from .connection import DirOption, JsonOption, MastersOption, TimeoutOption, where
+from .output import as_dict, console, print_json, print_table, size
+from .views import cluster_view, file_info
+
+_ASK_TIMEOUT_S = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(status)
+    app.command()(info)
+
+
+def status(
+    masters: MastersOption = None,
+    directory: DirOption = None,
+    timeout: TimeoutOption = _ASK_TIMEOUT_S,
+    sessions: Annotated[bool, typer.Option("--sessions", help="Also every client session.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The cluster as its leader sees it: masters, chunkservers, chunks in danger."""
+    view = cluster_view(where(masters, directory), timeout, with_sessions=sessions)
+    if as_json:
+        print_json(as_dict(view))
+    else:
+        _print_view(view)
+
+
+def info(
+    path: str,
+    masters: MastersOption = None,
+    directory: DirOption = None,
+    timeout: TimeoutOption = _ASK_TIMEOUT_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a file lies: its chunks, their versions and copies, and the servers that hold them."""
+    found = file_info(where(masters, directory), path, timeout)
+    if as_json:
+        print_json({"path": path, **as_dict(found)})
+        return
+    place = (
+        "inside the inode" if found.is_inline else f"{len(found.chunks)} chunk{'' if len(found.chunks) == 1 else 's'}"
+    )
+    console.print(f"{path}: inode {found.attr.inode}, {found.attr.size} bytes, {place}", soft_wrap=True)
+    if found.chunks:
+        print_table(
+            ["INDEX", "CHUNK", "VERSION", "COPIES", "LIVE", "STORED", "WHERE"],
+            [_chunk_row(place) for place in found.chunks],
+            right=frozenset({"INDEX", "VERSION", "COPIES", "LIVE", "STORED"}),
+        )
+
+
+def _chunk_row(place: cluster_pb2.ChunkPlace) -> list[str]:
+    chunk = place.info
+    servers = " ".join(f"{replica.server_id}@{replica.address}" for replica in chunk.replicas)
+    notes = (" healing" if chunk.healing else "") + ("" if chunk.written else " not written")
+    return [
+        str(chunk.index),
+        f"{chunk.chunk.id:016x}",
+        str(chunk.chunk.version),
+        str(len(chunk.replicas)),
+        str(place.copies_live),
+        size(chunk.stored_bytes),
+        servers + notes,
+    ]
+
+
+def _print_view(view: cluster_pb2.ClusterView) -> None:
+    leader = f"master {view.leader_id} at {view.leader} leads in term {view.term}" if view.leader else "no master leads"
+    console.print(f"cluster {view.cluster_id}: {leader}")
+    danger = (
+        f"{view.under_replicated} with too few copies, {view.missing} without any, {view.heals_running} being copied"
+    )
+    console.print(
+        f"{view.inodes} inodes, {view.chunks} chunks ({danger}), {view.sessions} sessions, {size(view.memory_bytes)} of name space in memory"
+    )
+    print_table(
+        ["MASTER", "ADDRESS", "ROLE", "LOG", "APPLIED", "SNAPSHOT"],
+        [[str(m.node_id), m.address, m.role, str(m.last_log), str(m.applied), str(m.snapshot)] for m in view.masters],
+        right=frozenset({"LOG", "APPLIED", "SNAPSHOT"}),
+    )
+    print_table(
+        ["SERVER", "ADDRESS", "STATE", "CHUNKS", "WEIGHT", "FREE", "DISKS"],
+        [
+            [
+                str(server.server_id),
+                server.address,
+                "up" if server.up else f"down for {server.last_seen_ms / 1000:.0f} s",
+                str(server.chunks),
+                str(server.weight),
+                size(sum(disk.free_bytes for disk in server.disks)),
+                ", ".join(f"{disk.path}: {disk.state}" for disk in server.disks if disk.state != "ok")
+                or f"{len(server.disks)} ok",
+            ]
+            for server in view.servers
+        ],
+        right=frozenset({"CHUNKS", "WEIGHT", "FREE"}),
+    )
+    if view.session_list:
+        print_table(
+            ["SESSION", "NAME", "HOST", "MOUNT", "IDLE", "OPEN"],
+            [
+                [str(s.id), s.name, s.host, s.mount_point, f"{s.idle_ms} ms", str(s.open_inodes)]
+                for s in view.session_list
+            ],
+            right=frozenset({"IDLE", "OPEN"}),
+        )

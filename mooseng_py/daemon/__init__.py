@@ -1,0 +1,1 @@
+"""What all daemons share: arguments, start in any order, health, clean stop."""

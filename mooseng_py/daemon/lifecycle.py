@@ -1,0 +1,208 @@
+"""The life of a daemon: configure, serve health, start the native node (waiting for peers), run, stop on a signal.
+
+The main thread only waits for signals. What each role adds comes in as a `Role`; nothing here knows names or chunks.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from mooseng_py.config import ConfigError, DaemonConfig
+from mooseng_py.config.native import node_settings
+from mooseng_py.observe.http import HealthServer
+from mooseng_py.observe.logs import Log
+from mooseng_py.observe.probe import Answer
+
+from .arguments import parse
+
+if TYPE_CHECKING:
+    from mooseng_py.native import Node, NodeRole
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_LAST_S = 2.0
+
+ConfigT = TypeVar("ConfigT", bound=DaemonConfig)
+
+
+class Part(Protocol):
+    """Something that runs beside the native node and is stopped before it."""
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Role(Generic[ConfigT]):
+    """What makes a master a master. `readiness` judges the native status; `parts` start once the node runs.
+
+    `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts.
+    """
+
+    model: type[ConfigT]
+    native_role: NodeRole
+    readiness: Callable[[ConfigT, dict[str, Any]], Answer]
+    stop_timeout_s: float
+    prepare: Callable[[ConfigT, Log], None] = field(default=lambda config, log: None)
+    parts: Callable[[ConfigT, Node, Log], list[Part]] = field(default=lambda config, node, log: [])
+
+
+def run(role: Role[ConfigT], arguments: Sequence[str]) -> int:
+    """Run until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start or stop, 2 for a wrong configuration."""
+    # Blocked before any thread exists, so that every thread inherits it and only the main thread takes signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        config = parse(role.model, arguments, os.environ)
+    except ConfigError as error:
+        sys.stderr.write(f"mooseng {role.model.role}: {error}\n")
+        return ConfigError.exit_code
+    return _Daemon(role, config).run()
+
+
+class _Daemon(Generic[ConfigT]):
+    def __init__(self, role: Role[ConfigT], config: ConfigT) -> None:
+        self.role = role
+        self.config = config
+        self.log = Log(f"mooseng_py.{role.model.role}", config.log_format, config.log_level)
+        self.node: Node | None = None
+        self.parts: list[Part] = []
+        self.waiting_for = "the native node starts"
+        self.failure: str | None = None
+        self.stopping = threading.Event()
+        self._page: Any = None
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+    def run(self) -> int:
+        try:
+            http = HealthServer(self.config.http_listen, live=self.live, ready=self.ready, metrics=self.metrics)
+        except OSError as error:
+            self.log.error(
+                f"http_listen = {self.config.http_listen} cannot be used: {error.strerror}; free it or choose another"
+            )
+            return 1
+        starter = threading.Thread(target=self._start, name="start", daemon=True)
+        starter.start()
+        signal.sigwait(_SIGNALS)
+        self.stopping.set()
+        threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
+        if self.failure is None:
+            self.log.info("stopping")
+        starter.join()
+        clean = self._stop()
+        http.stop()
+        if self.failure is not None:
+            self.log.error(self.failure)
+            return 1
+        self.log.info("stopped")
+        return 0 if clean else 1
+
+    def _start(self) -> None:
+        """Start the native node, again and again while its peers are not there yet."""
+        try:
+            self.role.prepare(self.config, self.log)
+            self._start_node()
+            if self.node is not None:
+                self.parts = self.role.parts(self.config, self.node, self.log)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the daemon ends with a sentence instead of half a node
+            self.failure = _sentence(error)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def _start_node(self) -> None:
+        from mooseng_py import native
+        from mooseng_py.errors import UnavailableError
+
+        native.start_log(self.config.log_format, self.config.log_level)
+        settings = node_settings(self.config)
+        pause_s = _BACKOFF_FIRST_S
+        while not self.stopping.is_set():
+            try:
+                self.node = native.Node(self.role.native_role, settings)
+                return
+            except UnavailableError as error:
+                self.waiting_for = error.strerror or str(error)
+                self.log.warn("not started yet, trying again", reason=self.waiting_for)
+            self.stopping.wait(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(pause_s * 2, _BACKOFF_LAST_S)
+
+    def _stop(self) -> bool:
+        """Parts first, the node last; everything is tried."""
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (type(part).__name__, part.stop) for part in reversed(self.parts)
+        ]
+        if self.node is not None:
+            steps.append(("native node", self.node.close))
+        clean = True
+        for name, step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # one part that fails must not keep the others running
+                clean = False
+                self.log.error("did not stop cleanly", part=name, reason=_sentence(error))
+        return clean
+
+    def _cut_off(self) -> None:
+        time.sleep(self.role.stop_timeout_s)
+        self.log.error("the clean stop took too long and was cut off", limit_s=self.role.stop_timeout_s)
+        os._exit(1)
+
+    # ---- what it says of itself ------------------------------------------------------------------------------------
+    def live(self) -> Answer:
+        """Alive while the process can answer and the native node, once started, still tells its status."""
+        if self.node is not None:
+            self.node.status()
+        return Answer(True, "alive", self._identity())
+
+    def ready(self) -> Answer:
+        if self.stopping.is_set():
+            return Answer(False, self.failure or "stopping", self._identity())
+        node = self.node
+        if node is None:
+            return Answer(False, f"waiting: {self.waiting_for}", self._identity())
+        answer = self.role.readiness(self.config, node.status())
+        return Answer(answer.good, answer.reason, {**answer.details, **self._identity()})
+
+    def metrics(self) -> bytes:
+        """The page of this moment; the library behind it is loaded at the first request."""
+        if self._page is None:
+            from mooseng_py.observe.metrics import Page
+
+            self._page = Page(self._samples)
+        page: bytes = self._page.render()
+        return page
+
+    def _samples(self) -> list[tuple[str, Sequence[tuple[str, str]], float]]:
+        import mooseng_py
+
+        identity = [("role", self.config.role), ("name", self._name()), ("version", mooseng_py.__version__)]
+        samples: list[tuple[str, Sequence[tuple[str, str]], float]] = [
+            ("mooseng_node_info", identity, 1.0),
+            ("mooseng_node_ready", [], float(self.ready().good)),
+        ]
+        for part in self.parts:
+            samples += getattr(part, "samples", list)()
+        if self.node is not None:
+            samples += [(name, list(labels.items()), value) for name, labels, value in self.node.metrics()]
+        return samples
+
+    def _identity(self) -> dict[str, object]:
+        return {"role": self.config.role, "name": self._name(), "pid": os.getpid()}
+
+    def _name(self) -> str:
+        return self.config.name or self.config.role
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return (
+        f"{type(error).__name__}: {error}"
+        if not str(error) or isinstance(error, (KeyError, AssertionError))
+        else str(error)
+    )

@@ -1,0 +1,1 @@
+"""The master daemon: the native node, gRPC beside it, planners on the leader."""

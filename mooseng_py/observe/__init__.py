@@ -1,0 +1,1 @@
+"""What a daemon shows of itself: health, metrics, logs."""

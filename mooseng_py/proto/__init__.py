@@ -1,0 +1,1 @@
+"""The messages of every transport, generated from the `.proto` files beside this one; see `generate`."""

@@ -1,0 +1,48 @@
+"""Paths as the name space wants them: bytes, absolute, split into parent and last name. Asks nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from mooseng_py.errors import MooseError, make_error
+
+StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_NAMESPACE = 0
+
+
+def encode(path: StrPath) -> bytes:
+    """The bytes of `path`; relative paths start at the root. Raises: MooseError with ENOENT (empty) or EINVAL (NUL)."""
+    raw = os.fsencode(path)
+    if not raw:
+        raise error(errno.ENOENT, path)
+    if b"\0" in raw:
+        raise error(errno.EINVAL, path, "a path cannot hold a NUL byte")
+    return raw
+
+
+def split(path: StrPath, *, at_root: int) -> tuple[bytes, bytes]:
+    """The parent's path and the last name. Raises: MooseError with `at_root` for the root, which has no name."""
+    raw = encode(path).rstrip(b"/")
+    parent, _, name = raw.rpartition(b"/")
+    if not name:
+        raise error(at_root, path)
+    return parent, name
+
+
+def join(parent: StrPath, name: bytes) -> str | bytes:
+    """`parent/name`, of the type of `parent`."""
+    base = os.fspath(parent)
+    if isinstance(base, bytes):
+        return base.rstrip(b"/") + b"/" + name
+    return base.rstrip("/") + "/" + os.fsdecode(name)
+
+
+def shown(path: StrPath) -> str | bytes:
+    """What an error's `filename` is."""
+    return os.fspath(path)
+
+
+def error(number: int, path: StrPath, message: str | None = None) -> MooseError:
+    """A refusal that needs no server."""
+    return make_error(number, _NAMESPACE, message or os.strerror(number), shown(path))

@@ -1,0 +1,112 @@
+"""What is known about one file: plain frozen values, with the names of `os.stat_result`."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mooseng_py.proto import name_pb2
+
+_KINDS: dict[int, int] = {
+    name_pb2.FILE_REGULAR: stat.S_IFREG,
+    name_pb2.FILE_DIRECTORY: stat.S_IFDIR,
+    name_pb2.FILE_SYMLINK: stat.S_IFLNK,
+}
+BLOCK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StatResult:
+    """As `os.stat_result`. Times in `_ns` are exact; those in seconds are floats."""
+
+    st_mode: int
+    st_ino: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_size: int
+    st_blocks: int
+    st_atime_ns: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+    st_blksize: int = BLOCK_BYTES
+    st_dev: int = 0
+    st_rdev: int = 0
+
+    @property
+    def st_atime(self) -> float:
+        return self.st_atime_ns / 1e9
+
+    @property
+    def st_mtime(self) -> float:
+        return self.st_mtime_ns / 1e9
+
+    @property
+    def st_ctime(self) -> float:
+        return self.st_ctime_ns / 1e9
+
+    @classmethod
+    def of(cls, attr: name_pb2.Attr) -> StatResult:
+        """From the attributes of the name space."""
+        return cls(
+            st_mode=_KINDS[attr.kind] | attr.mode,
+            st_ino=attr.inode,
+            st_nlink=attr.nlink,
+            st_uid=attr.uid,
+            st_gid=attr.gid,
+            st_size=attr.size,
+            st_blocks=attr.blocks,
+            st_atime_ns=attr.atime_ns,
+            st_mtime_ns=attr.mtime_ns,
+            st_ctime_ns=attr.ctime_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatVfs:
+    """As `os.statvfs_result`, in blocks of `f_frsize` bytes."""
+
+    f_bsize: int
+    f_frsize: int
+    f_blocks: int
+    f_bfree: int
+    f_bavail: int
+    f_files: int
+    f_ffree: int
+    f_namemax: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One entry of `scandir`; its own attributes came along with the listing."""
+
+    name: str | bytes
+    path: str | bytes
+    attributes: StatResult
+    _follow: Callable[[str | bytes], StatResult]
+
+    def inode(self) -> int:
+        return self.attributes.st_ino
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(stat.S_ISDIR, follow_symlinks)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(stat.S_ISREG, follow_symlinks)
+
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.attributes.st_mode)
+
+    def stat(self, *, follow_symlinks: bool = True) -> StatResult:
+        """Attributes as of the listing, or of a symlink's target as of now."""
+        return self._follow(self.path) if follow_symlinks and self.is_symlink() else self.attributes
+
+    def __fspath__(self) -> str | bytes:
+        return self.path
+
+    def _is(self, test: Callable[[int], bool], follow: bool) -> bool:
+        try:
+            return test(self.stat(follow_symlinks=follow).st_mode)
+        except FileNotFoundError:
+            return False  # a symlink to nowhere is neither
