@@ -47,8 +47,8 @@ pub struct Inline {
 
 /// An inline file that outgrew its inode: chunk 0 gets its bytes, the next commit drops the inline ones.
 pub struct Convert {
-    /// The inline bytes as last seen; what differs at the grant was written by another client.
-    pub base: Vec<u8>,
+    /// The file's first bytes as this mount sees them, kept current until the commit.
+    pub content: Vec<u8>,
     /// What was written here, and must not be overlaid with another client's bytes.
     pub own: Ranges,
     /// The data version that the commit expects; known from the grant.
@@ -232,7 +232,15 @@ impl State {
 
     /// What was written here over `start..end` of chunk `index` and is not acknowledged, oldest first.
     pub fn patches(&self, index: u64, start: u32, end: u32) -> Vec<Patch> {
-        self.writers.get(&index).map_or_else(Vec::new, |writer| writer.patches(start, end))
+        let mut patches = self.writers.get(&index).map_or_else(Vec::new, |writer| writer.patches(start, end));
+        if let Body::Chunked(Some(convert)) = &self.body
+            && index == 0
+            && let Some(bytes) = convert.content.get(start as usize..convert.content.len().min(end as usize))
+        {
+            // Not all of them are in the chunk yet; these are the newest in any case.
+            patches.push(Patch::Copied(start, bytes.to_vec()));
+        }
+        patches
     }
 }
 

@@ -19,7 +19,7 @@ use crate::pump::kick;
 use crate::servers::Failure;
 
 /// How long a disk may take to make a chunk stable. fdatasync on a busy disk takes seconds, rarely.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(8);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(16);
 
 /// Everything written before the call is durable and committed afterwards, or is in the file's fault.
 pub async fn flush_file(core: &Arc<Core>, file: &FileRef) {
@@ -44,6 +44,9 @@ async fn flush_locked(core: &Arc<Core>, file: &FileRef) -> Result<()> {
     let mut backoff = Backoff::default();
     loop {
         flush_inline(core, file).await?;
+        if file.state.lock().is_unsettled() {
+            grant(core, file, 0, 0, &[]).await?;
+        }
         let Some(plan) = file.state.lock().plan() else { return Ok(()) };
         kick(core, file, &mut file.state.lock());
         acknowledged(file, plan.before_seq).await;
@@ -52,7 +55,7 @@ async fn flush_locked(core: &Arc<Core>, file: &FileRef) -> Result<()> {
         futures::future::try_join_all(synced).await?;
         match commit(core, file, &plan, &dirty).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::Stale && !deadline.passed() => {
+            Err(error) if error.kind == ErrorKind::Stale && file.state.lock().may_mend(&dirty) && !deadline.passed() => {
                 // Somebody changed the file or a chunk's set meanwhile: look again, then commit what is true now.
                 backoff.wait().await;
                 regrant(core, file, &dirty).await?;
@@ -86,9 +89,19 @@ impl State {
         Some(Plan { before_seq: self.next_seq, size: self.dirty_end, mtime_ns, changes: self.changes })
     }
 
+    /// It outgrew its inode, and the leader was not asked yet what is in there.
+    fn is_unsettled(&self) -> bool {
+        matches!(&self.body, Body::Chunked(Some(convert)) if convert.version.is_none())
+    }
+
     fn dirty_chunks(&self) -> Vec<Dirty> {
         let dirty = self.writers.iter().filter(|(_, writer)| writer.acked > writer.committed);
         dirty.map(|(index, writer)| Dirty { index: *index, acked: writer.acked }).collect()
+    }
+
+    /// Whether an old view can be the reason of a refusal; else the inode is gone.
+    fn may_mend(&self, dirty: &[Dirty]) -> bool {
+        !dirty.is_empty() || matches!(self.body, Body::Chunked(Some(_)))
     }
 
     fn lose_inline(&mut self) {
@@ -203,7 +216,7 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
         match grant(core, file, index, seen, &failed).await {
             Ok(now) if version(&now) != seen => continue,
             Ok(_) => {}
-            Err(error) if error.kind == ErrorKind::Namespace => return Err(error),
+            Err(error) if error.kind != ErrorKind::Unavailable => return Err(error),
             Err(error) => refused = Some(error),
         }
         if deadline.passed() {
@@ -217,7 +230,7 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
 async fn sync_one(core: &Core, replica: &Replica, info: &ChunkInfo, boot_id: u64) -> Synced {
     let message = ChunkSync { chunk: info.chunk, boot_id };
     let start = std::time::Instant::now();
-    match core.servers.call(replica, Method::ChunkSync, &message, None, Deadline::after(SYNC_TIMEOUT)).await {
+    match core.servers.call_patiently(replica, Method::ChunkSync, &message, None, Deadline::after(SYNC_TIMEOUT)).await {
         Ok(reply) => match reply.decode::<ChunkSyncReply>() {
             Ok(reply) if reply.stamp.is_none_or(|stamp| stamp.boot_id == boot_id) => {
                 core.metrics.chunk_sync.since(start);

@@ -1,6 +1,7 @@
 //! Asks the leader for the right to write a chunk, once at a time per chunk, and makes the chunk ready: waits out a
 //! heal, zeroes a cut tail. Sends no data.
 
+use base::limits::CHUNK_BYTES;
 use base::time::Deadline;
 use base::{Error, Result};
 use wire::Method;
@@ -57,9 +58,9 @@ pub async fn finish_trim(core: &Core, file: &FileRef, info: &ChunkInfo) -> std::
     let Some((head, rest)) = chain(info) else { return Ok(()) };
     if info.written {
         let message = ChunkTrim { chunk: Some(chunk), length: trim, chain: rest };
-        let answer = core.servers.call(&head, Method::ChunkTrim, &message, None, Deadline::after(CHAIN_TIMEOUT)).await;
+        let answer = core.servers.call_patiently(&head, Method::ChunkTrim, &message, None, Deadline::after(CHAIN_TIMEOUT)).await;
         if let Err(failure) = answer {
-            let blamed = blame(core, &failure, info).await;
+            let blamed = blame(core, &failure, info);
             return Err((failure.error(), blamed));
         }
     }
@@ -91,9 +92,10 @@ impl State {
         if let Some(attr) = &reply.attr {
             self.absorb_own(attr);
         }
-        self.settle_conversion(reply);
-        let writer = self.writers.entry(info.index).or_default();
         let id = info.chunk.as_ref().map_or(0, |chunk| chunk.id);
+        let writer = self.writers.entry(info.index).or_default();
+        let replaced = writer.chunk_id != 0 && writer.chunk_id != id;
+        let lost = replaced && writer.acked > writer.committed;
         if writer.chunk_id != id {
             writer.reset();
             writer.chunk_id = id;
@@ -103,32 +105,50 @@ impl State {
         writer.stamps.retain(|id, _| info.replicas.iter().any(|replica| replica.server_id == *id));
         // What we wrote is there to be read, committed or not.
         info.written |= writer.acked > 0;
+        self.settle_conversion(reply, info.index == 0 && lost);
         self.map.insert(info.index, info);
     }
 
-    /// The grant tells whether the file is still inline, and what its bytes are now.
-    fn settle_conversion(&mut self, reply: &NameReply) {
+    /// The grant tells whether the file is still inline, and what its bytes are now: they go into chunk 0 wherever this
+    /// client did not write. `lost`: another client converts the file too, and what we wrote to chunk 0 went with it.
+    fn settle_conversion(&mut self, reply: &NameReply, lost: bool) {
         let Body::Chunked(Some(convert)) = &mut self.body else { return };
-        if !reply.is_inline && reply.inline_data.is_empty() {
-            self.body = Body::Chunked(None);
-            return;
+        let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
+        if lost {
+            let kept = convert.content.len() as u64;
+            let own = convert.own.iter().filter(|(start, _)| *start < kept);
+            pieces.extend(own.map(|(start, end)| (start, convert.content[start as usize..end.min(kept) as usize].to_vec())));
+            if convert.own.iter().any(|(_, end)| end > kept && end <= CHUNK_BYTES) {
+                self.faults += 1;
+                self.fault = Some(Error::unavailable("another client moved this file out of its inode at the same time and the bytes written here were lost; write them again"));
+            }
         }
-        let version = reply.attr.as_ref().map_or(0, |attr| attr.data_version);
-        let foreign = foreign_bytes(convert, &reply.inline_data);
-        convert.version = Some(version);
-        convert.base = reply.inline_data.to_vec();
-        for (start, end) in foreign {
-            self.queue_small(0, start as u32, &reply.inline_data[start as usize..end as usize]);
+        if reply.is_inline && !reply.inline_data.is_empty() {
+            let inline = &reply.inline_data;
+            let others = convert.own.gaps(0, inline.len() as u64);
+            pieces.extend(others.iter().map(|(start, end)| (*start, inline[*start as usize..*end as usize].to_vec())));
+            convert.take_others(inline);
+            convert.version = Some(reply.attr.as_ref().map_or(0, |attr| attr.data_version));
+        } else {
+            self.body = Body::Chunked(None);
+        }
+        for (start, bytes) in pieces {
+            self.queue_small(0, start as u32, &bytes);
         }
     }
 }
 
-/// Ranges of the inline bytes `now` that another client changed since `convert.base`, and that were not written here.
-fn foreign_bytes(convert: &Convert, now: &[u8]) -> Vec<(u64, u64)> {
-    let differs = |start: u64, end: u64| convert.base.get(start as usize..end as usize) != Some(&now[start as usize..end as usize]);
-    convert.own.gaps(0, now.len() as u64).into_iter().filter(|(start, end)| differs(*start, *end)).collect()
+impl Convert {
+    /// Bytes of others, as committed now, where this client did not write.
+    fn take_others(&mut self, inline: &[u8]) {
+        if self.content.len() < inline.len() {
+            self.content.resize(inline.len(), 0);
+        }
+        for (start, end) in self.own.gaps(0, inline.len() as u64) {
+            self.content[start as usize..end as usize].copy_from_slice(&inline[start as usize..end as usize]);
+        }
+    }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -139,8 +159,8 @@ mod tests {
     fn another_clients_inline_bytes_are_taken_only_where_this_one_did_not_write() {
         let mut own = Ranges::default();
         own.insert(2, 4);
-        let convert = Convert { base: b"aaaaaa".to_vec(), own, version: None };
-        assert_eq!(foreign_bytes(&convert, b"aaxxaa"), []);
-        assert_eq!(foreign_bytes(&convert, b"abxxaay"), [(0, 2), (4, 7)]);
+        let mut convert = Convert { content: b"aabbaa".to_vec(), own, version: None };
+        convert.take_others(b"xyzzxyz");
+        assert_eq!(convert.content, b"xybbxyz");
     }
 }

@@ -21,10 +21,10 @@ use crate::metrics::add;
 use crate::servers::Failure;
 use crate::writer::Piece;
 
-/// How long a chain may take for one piece before its servers are asked whether they live. Below what a stalled disk
-/// needs now and then, healthy copies would be dropped.
-pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(4);
-/// Rounds of "your map is old" or "too slow" without any progress before the first server is blamed.
+/// How long a chain of living servers may take for one piece; each hop gives up a little earlier and names the next.
+/// Below what a stalled disk needs now and then, healthy copies would be dropped.
+pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(16);
+/// Rounds of "your map is old" or "damaged on the way" without any progress before the first server is blamed.
 const PATIENT_ROUNDS: u32 = 2;
 
 /// Servers to leave out; none: nobody is to blame, only the map was old or the bytes were damaged on their way.
@@ -110,14 +110,14 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: 
     };
     let start = Instant::now();
     let deadline = Deadline::after(CHAIN_TIMEOUT);
-    let answer = core.servers.call(&head, Method::ChunkWrite, &message, Some(piece.data.clone()), deadline).await;
+    let answer = core.servers.call_patiently(&head, Method::ChunkWrite, &message, Some(piece.data.clone()), deadline).await;
     let outcome = match answer {
         Ok(reply) => match reply.decode::<ChunkWriteReply>() {
             Ok(reply) => missing(&info, reply),
             Err(error) => Err((error, vec![head.server_id])),
         },
         Err(failure) => {
-            let blamed = blame(&core, &failure, &info).await;
+            let blamed = blame(&core, &failure, &info);
             Err((failure.error(), blamed))
         }
     };
@@ -139,7 +139,7 @@ fn missing(info: &ChunkInfo, reply: ChunkWriteReply) -> Result<ChunkWriteReply, 
 }
 
 /// Who of the chain is to blame for a failure.
-pub async fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
+pub fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
     let head = chain(info).map(|(head, _)| head.server_id);
     match failure {
         Failure::Answered(error) if error.kind == ErrorKind::Stale => Blame::new(),
@@ -149,9 +149,6 @@ pub async fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
         }
         // Damaged on the way: the copy is fine, send again.
         Failure::Answered(error) if error.kind == ErrorKind::Integrity => Blame::new(),
-        Failure::Silent(error) if error.errno == libc::ETIMEDOUT => {
-            core.servers.hung(&info.replicas).await
-        }
         Failure::Answered(_) | Failure::Silent(_) => head.into_iter().collect(),
     }
 }
@@ -228,7 +225,8 @@ async fn recover(core: &Arc<Core>, file: &FileRef, index: u64, trouble: &mut Tro
                     error
                 }
             },
-            Err(error) if error.kind == ErrorKind::Namespace => return Err(error),
+            // The inode is gone, or no server has space: waiting will not help.
+            Err(error) if error.kind != ErrorKind::Unavailable => return Err(error),
             Err(error) => {
                 if trouble.is_final() {
                     return Err(trouble.last.clone().unwrap_or(error));

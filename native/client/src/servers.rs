@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::time::Deadline;
-use base::{Buffer, Error, Result};
+use base::{Buffer, Error};
 use parking_lot::Mutex;
 use prost::Message;
 use wire::proto::Replica;
-use wire::{LinkConfig, Links, Method, Reply};
+use wire::{Link, LinkConfig, Links, Method, Reply};
 
 use crate::metrics::Metrics;
 
 /// How long a server that failed is asked last.
 const AVOID: Duration = Duration::from_secs(5);
+/// A call that takes longer is asked for a sign of life. Smaller pings at every stall of a disk, larger leaves writers
+/// waiting for a paused server.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 /// How long a living server may take to answer a ping.
-const PING: Duration = Duration::from_millis(800);
+const PING: Duration = Duration::from_secs(1);
 /// A new connection to a chunkserver on the same network takes well under a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -31,6 +34,8 @@ struct Load {
 
 pub struct Servers {
     links: Links,
+    /// Apart from the data, so that a sign of life never waits behind megabytes.
+    pings: Links,
     loads: Mutex<HashMap<u32, Load>>,
     pub metrics: Arc<Metrics>,
 }
@@ -55,7 +60,7 @@ impl Failure {
 impl Servers {
     pub fn new(config: LinkConfig, metrics: Arc<Metrics>) -> Servers {
         let config = LinkConfig { connect_timeout: CONNECT_TIMEOUT, ..config };
-        Servers { links: Links::new(config), loads: Mutex::default(), metrics }
+        Servers { links: Links::new(config.clone()), pings: Links::new(config), loads: Mutex::default(), metrics }
     }
 
     pub async fn call<M: Message>(
@@ -66,10 +71,9 @@ impl Servers {
         payload: Option<Arc<Buffer>>,
         deadline: Deadline,
     ) -> std::result::Result<Reply, Failure> {
-        let link = match tokio::time::timeout(deadline.left(), self.links.get(&replica.address)).await {
-            Ok(Ok(link)) => link,
-            Ok(Err(error)) => return Err(self.silent(replica, error)),
-            Err(_) => return Err(self.silent(replica, Error::unavailable("it does not accept a connection"))),
+        let link = match self.connected(&self.links, replica, deadline).await {
+            Ok(link) => link,
+            Err(error) => return Err(self.silent(replica, error)),
         };
         match link.ask_raw(method, &message.encode_to_vec(), payload, deadline).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -82,6 +86,53 @@ impl Servers {
                 Err(self.silent(replica, error))
             }
         }
+    }
+
+    /// As `call`, for what may take long on a busy disk: fails early only when the server shows no sign of life.
+    pub async fn call_patiently<M: Message>(
+        &self,
+        replica: &Replica,
+        method: Method,
+        message: &M,
+        payload: Option<Arc<Buffer>>,
+        deadline: Deadline,
+    ) -> std::result::Result<Reply, Failure> {
+        tokio::select! {
+            biased;
+            answer = self.call(replica, method, message, payload, deadline) => answer,
+            error = self.no_sign_of_life(replica) => {
+                self.links.forget(&replica.address);
+                Err(self.silent(replica, error))
+            }
+        }
+    }
+
+    /// Ends only when the server does not answer a ping.
+    async fn no_sign_of_life(&self, replica: &Replica) -> Error {
+        loop {
+            tokio::time::sleep(SUSPECT_AFTER).await;
+            let deadline = Deadline::after(PING);
+            let ping = async {
+                let link = self.connected(&self.pings, replica, deadline).await?;
+                link.call(Method::Ping, &wire::proto::Empty {}, None, deadline).await
+            };
+            if let Err(error) = ping.await {
+                self.pings.forget(&replica.address);
+                return error.context("no sign of life");
+            }
+        }
+    }
+
+    /// A connection to the server that `replica` names, and to no other that may listen there now.
+    async fn connected(&self, links: &Links, replica: &Replica, deadline: Deadline) -> base::Result<Arc<Link>> {
+        let link = tokio::time::timeout(deadline.left().min(CONNECT_TIMEOUT), links.get(&replica.address))
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable("it does not accept a connection")))?;
+        if link.peer.node_id != replica.server_id {
+            links.forget(&replica.address);
+            return Err(Error::unavailable(format!("chunkserver {} listens there now", link.peer.node_id)));
+        }
+        Ok(link)
     }
 
     fn silent(&self, replica: &Replica, error: Error) -> Failure {
@@ -121,15 +172,6 @@ impl Servers {
     pub fn usual(&self, server_id: u32) -> Duration {
         let mean = self.loads.lock().get(&server_id).map_or(0.0, |load| load.mean_ns);
         Duration::from_nanos(mean as u64)
-    }
-
-    /// Which of `replicas` do not even answer a ping.
-    pub async fn hung(&self, replicas: &[Replica]) -> Vec<u32> {
-        let asked = replicas.iter().map(|replica| async move {
-            let answer = self.call(replica, Method::Ping, &wire::proto::Empty {}, None, Deadline::after(PING)).await;
-            matches!(answer, Err(Failure::Silent(_))).then_some(replica.server_id)
-        });
-        futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
 }
 

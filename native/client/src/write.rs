@@ -10,7 +10,7 @@ use wire::proto::name_request::Op;
 use wire::proto::{GetAttr, GetChunks, WriteInline};
 
 use crate::core::{Core, PERMIT_BYTES};
-use crate::file::{Body, Convert, FileRef, State, cut};
+use crate::file::{Body, Convert, FileRef, Inline, State, cut};
 use crate::flush::flush_file;
 use crate::pump::kick;
 use crate::writer::{CELL_BYTES, Wait};
@@ -110,13 +110,22 @@ async fn put(core: &Arc<Core>, file: &FileRef, offset: u64, data: &[u8]) -> Resu
         return Err(Error::namespace(libc::EFBIG, format!("a file may have {MAX_FILE_BYTES} bytes at most")));
     };
     know_body(core, file).await?;
-    {
+    let converts = {
         let mut state = file.state.lock();
         if state.put_inline(offset, data, u64::from(core.session().inline_limit)) {
             return Ok(());
         }
-        state.outgrow();
+        let converts = state.outgrow();
+        if converts {
+            state.dirty_end = state.size();
+            state.mtime_ns.get_or_insert_with(time::wall_ns);
+        }
         kick(core, file, &mut state);
+        converts
+    };
+    if converts {
+        // Alone and at once: the bytes move in one commit, before anything else goes into the chunk.
+        flush_file(core, file).await;
     }
     for (start, stop) in cut(offset, end, CELL_BYTES) {
         let part = &data[(start - offset) as usize..(stop - offset) as usize];
@@ -140,7 +149,7 @@ async fn put_part(core: &Arc<Core>, file: &FileRef, offset: u64, part: &[u8]) ->
             let outcome = state.take(offset / CHUNK_BYTES, (offset % CHUNK_BYTES) as u32, part, window, budget);
             if outcome.is_ok() {
                 state.wrote(offset, offset + part.len() as u64, time::wall_ns());
-                state.own(offset, offset + part.len() as u64);
+                state.own(offset, part);
             } else {
                 state.seal_all();
             }
@@ -176,20 +185,27 @@ impl State {
         true
     }
 
-    /// An inline body becomes chunk 0's first bytes.
-    pub fn outgrow(&mut self) {
-        let Body::Inline(inline) = &mut self.body else { return };
-        let inline = std::mem::take(inline);
-        let mut own = inline.dirty;
-        own.extend(&inline.flushing);
-        self.queue_small(0, 0, &inline.content);
-        self.body = Body::Chunked(Some(Convert { base: inline.content, own, version: None }));
+    /// An inline body becomes chunk 0's first bytes: what was written here is queued, what others wrote follows with the
+    /// grant. Whether the leader holds bytes of it.
+    pub fn outgrow(&mut self) -> bool {
+        let Body::Inline(inline) = &mut self.body else { return false };
+        let Inline { content, dirty: mut own, flushing, .. } = std::mem::take(inline);
+        own.extend(&flushing);
+        for (start, end) in own.iter() {
+            self.queue_small(0, start as u32, &content[start as usize..end as usize]);
+        }
+        self.body = Body::Chunked(Some(Convert { content, own, version: None }));
+        self.attr.size > 0
     }
 
     /// While the file is converted: what was written here wins over inline bytes of others.
-    fn own(&mut self, start: u64, end: u64) {
+    fn own(&mut self, offset: u64, data: &[u8]) {
         if let Body::Chunked(Some(convert)) = &mut self.body {
-            convert.own.insert(start, end);
+            convert.own.insert(offset, offset + data.len() as u64);
+            if let Some(kept) = convert.content.get_mut(offset as usize..) {
+                let count = kept.len().min(data.len());
+                kept[..count].copy_from_slice(&data[..count]);
+            }
         }
     }
 }
