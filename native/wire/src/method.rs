@@ -56,10 +56,14 @@ pub enum Method {
     RaftSnapshot = 62,
     /// TransferRequest -> Empty.
     RaftTransfer = 63,
+    /// RaftStatusRequest -> RaftStatusReply. Any master, also one without a log.
+    RaftStatus = 64,
+    /// JoinRequest -> JoinReply. To the leader.
+    RaftJoin = 65,
 }
 
 impl Method {
-    pub const ALL: [Method; 23] = {
+    pub const ALL: [Method; 25] = {
         use Method::*;
         [
             Hello,
@@ -85,6 +89,8 @@ impl Method {
             RaftVote,
             RaftSnapshot,
             RaftTransfer,
+            RaftStatus,
+            RaftJoin,
         ]
     };
 }

@@ -1,0 +1,121 @@
+//! Between openraft and the state machine: entries in order, frozen views for snapshots, restore. Holds no state of its
+//! own but how far it got.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+
+use crate::consensus::{Frozen, StateMachine};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::types::{LogId, SnapshotMeta, StoredMembers, Types, term_of};
+
+pub type OpenSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
+
+pub struct Machine {
+    pub machine: Arc<dyn StateMachine>,
+    pub snapshots: Snapshots,
+    applied: Option<LogId>,
+    members: StoredMembers,
+}
+
+impl Machine {
+    pub fn new(machine: Arc<dyn StateMachine>, snapshots: Snapshots) -> Machine {
+        Machine { machine, snapshots, applied: None, members: StoredMembers::default() }
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembers)> {
+        Ok((self.applied, self.members.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let id = entry.log_id;
+            let reply = match entry.payload {
+                EntryPayload::Blank => Bytes::new(),
+                EntryPayload::Normal(command) => {
+                    let apply = || self.machine.apply(id.index, term_of(&id), &command.0);
+                    // A state machine that panicked is in no known state: this member stops, the others go on.
+                    let reply = catch_unwind(AssertUnwindSafe(apply))
+                        .map_err(|_| io::Error::other(format!("applying log entry {} panicked", id.index)))?;
+                    Bytes::from(reply)
+                }
+                EntryPayload::Membership(members) => {
+                    self.members = StoredMembers::new(Some(id), members);
+                    Bytes::new()
+                }
+            };
+            self.applied = Some(id);
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            frozen: Mutex::new(Some(self.machine.freeze())),
+            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() },
+            snapshots: self.snapshots.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> io::Result<()> {
+        let machine = self.machine.clone();
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let restored = tokio::task::spawn_blocking(move || {
+            let mut reader = snapshot.reader()?;
+            machine.restore(&mut reader)
+        });
+        restored
+            .await
+            .map_err(|error| io::Error::other(format!("restoring the snapshot at {index} panicked: {error}")))?
+            .map_err(|error| io::Error::other(format!("restoring the snapshot at {index}: {error}")))?;
+        (self.applied, self.members) = (meta.last_log_id, meta.last_membership.clone());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenSnapshot>> {
+        Ok(self.snapshots.newest().map(|snapshot| OpenSnapshot { meta: snapshot.meta.clone(), snapshot }))
+    }
+}
+
+/// Writes one frozen view on a blocking thread while entries go on being applied.
+pub struct Builder {
+    frozen: Mutex<Option<Box<dyn Frozen>>>,
+    meta: SnapshotMeta,
+    snapshots: Snapshots,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<OpenSnapshot> {
+        let frozen = self.frozen.lock().take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
+        let started = std::time::Instant::now();
+        let built = tokio::task::spawn_blocking(move || snapshots.build(&meta, |out| frozen.write(out)));
+        let snapshot = built
+            .await
+            .map_err(|error| io::Error::other(format!("writing a snapshot panicked: {error}")))?
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let index = snapshot.meta.last_log_id.map_or(0, |id| id.index);
+        tracing::info!(index, bytes = snapshot.bytes, took_ms = started.elapsed().as_millis() as u64, "snapshot written");
+        Ok(OpenSnapshot { meta: snapshot.meta.clone(), snapshot })
+    }
+}
