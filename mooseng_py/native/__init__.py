@@ -4,7 +4,31 @@ Every call may wait (the GIL is released) and raises the errors of `mooseng_py.e
 refused with ECHILD: start worker processes with the spawn method.
 """
 
-from mooseng_py.native._buffers import ALIGN_BYTES, AlignedBuffer, crc32c, crc32c_combine
+from mooseng_py.native._buffers import (
+    ALIGN_BYTES,
+    AlignedBuffer,
+    crc32c,
+    crc32c_combine,
+)
+from mooseng_py.native._client import Client
 from mooseng_py.native._log import start_log
+from mooseng_py.native._namespace import NameSpaceState
+from mooseng_py.native._nodes import Node, NodeRole
+from mooseng_py.native._objects import Metric, NativeObject
+from mooseng_py.native._store import ChunkStore, plain_loop
 
-__all__ = ["ALIGN_BYTES", "AlignedBuffer", "crc32c", "crc32c_combine", "start_log"]
+__all__ = [
+    "ALIGN_BYTES",
+    "AlignedBuffer",
+    "ChunkStore",
+    "Client",
+    "Metric",
+    "NameSpaceState",
+    "NativeObject",
+    "Node",
+    "NodeRole",
+    "crc32c",
+    "crc32c_combine",
+    "plain_loop",
+    "start_log",
+]

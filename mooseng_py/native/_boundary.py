@@ -74,14 +74,19 @@ def writable(target: WriteableBuffer) -> Any:
     return ffi.from_buffer("uint8_t[]", target, require_writable=True)
 
 
-def reply_of(call: Callable[[Any], int]) -> bytes:
-    """The bytes that `call` puts into the reply it is given."""
-    reply = ffi.new("MngReply *")
+def take_reply(reply: Any) -> bytes:
+    """The bytes of an MngReply, which is freed."""
     try:
-        check(call(reply))
         return bytes(ffi.buffer(reply.data, reply.len)) if reply.len else b""
     finally:
         lib.mng_reply_free(reply)
+
+
+def reply_of(call: Callable[[Any], int]) -> bytes:
+    """The bytes that `call` puts into the reply it is given."""
+    reply = ffi.new("MngReply *")
+    check(call(reply))
+    return take_reply(reply)
 
 
 def json_span(config: object) -> Any:

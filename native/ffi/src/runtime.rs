@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, Runtime};
 /// Longest wait inside one call. Longer and Ctrl-C feels dead; shorter only wakes more often.
 const SLICE: Duration = Duration::from_millis(500);
 /// What a call returns when its slice is over: go on with `mng_wait`. No operation fails with this errno.
-pub const STILL_RUNNING: i64 = -(libc::EINPROGRESS as i64);
+pub(crate) const STILL_RUNNING: i64 = -(libc::EINPROGRESS as i64);
 
 type Waiting = Box<dyn FnMut() -> Option<Result<i64>>>;
 

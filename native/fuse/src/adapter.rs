@@ -312,9 +312,9 @@ impl Filesystem for Adapter {
         self.core.run(Operation::Release, work, |outcome| empty(reply, outcome));
     }
 
-    fn fsync(&self, _request: &Request, _inode: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+    fn fsync(&self, _request: &Request, _inode: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
         let core = self.core.clone();
-        let work = async move { core.fsync(handle.0).await };
+        let work = async move { core.fsync(handle.0, data_only).await };
         self.core.run(Operation::Fsync, work, |outcome| empty(reply, outcome));
     }
 

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use base::{Buffer, Error, Result};
+use client::ReadData;
 use fuser::{FopenFlags, OpenFlags, WriteFlags};
 use parking_lot::Mutex;
-use wire::proto::{Attr, Credentials};
+use wire::proto::{Attr, Create, Credentials};
 
 use crate::core::Core;
 
@@ -54,7 +55,7 @@ impl Core {
         if flags.0 & OPENED_TO_EXECUTE != 0 {
             self.access(creds.clone(), inode, libc::X_OK as u32).await?;
         }
-        let (handle, attr) = self.engine.open(&creds, inode, flags.0).await?;
+        let (attr, handle) = self.engine.open(&creds, inode, open_flags(flags.0)).await?;
         Ok(self.opened(handle, attr, flags))
     }
 
@@ -66,7 +67,7 @@ impl Core {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<Opened> {
-        let (handle, attr) = self.engine.create(&creds, parent, &name, mode & 0o7777, flags.0).await?;
+        let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags.0)).await?;
         Ok(self.opened(handle, attr, flags))
     }
 
@@ -76,23 +77,23 @@ impl Core {
             return Err(Error::namespace(libc::EPERM, "this file system has no devices, pipes and sockets"));
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-        let (handle, attr) = self.engine.create(&creds, parent, &name, mode & 0o7777, flags).await?;
+        let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags)).await?;
         self.engine.release(handle).await?;
         Ok(attr)
     }
 
     fn opened(&self, engine_handle: u64, attr: Attr, flags: OpenFlags) -> Opened {
-        let (reads, writes) = (flags.0 & libc::O_ACCMODE != libc::O_WRONLY, flags.0 & libc::O_ACCMODE != libc::O_RDONLY);
+        let writes = writes(flags.0);
         let keep = self.pages.opened(attr.inode, attr.data_version, writes);
         let handle = self.next_handle();
         let file = OpenFile { inode: attr.inode, handle: engine_handle, writes };
         self.files.open.lock().insert(handle, file);
-        Opened { handle, flags: cache_flags(flags.0, reads, writes, keep), attr }
+        Opened { handle, flags: cache_flags(flags.0, keep), attr }
     }
 
-    pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<bytes::Bytes> {
+    pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<ReadData> {
         let file = self.files.get(handle)?;
-        let data = self.engine.read(file.handle, offset, size as usize).await?;
+        let data = self.engine.read(file.handle, offset, size).await?;
         self.counters.read(data.len());
         Ok(data)
     }
@@ -111,16 +112,16 @@ impl Core {
         // A page of a mapping has its place; and its handle, with its flags, is only a guess of the kernel.
         let from_mapping = from_cache.contains(WriteFlags::FUSE_WRITE_CACHE);
         if flags.0 & libc::O_APPEND != 0 && !from_mapping {
-            let written_at = self.engine.append(file.handle, data).await?;
+            let written_at = self.engine.append(file.handle, &data).await?;
             if written_at != offset {
                 // The kernel took the end from what it last saw and cached the bytes there.
                 self.notices.drop_pages(file.inode);
             }
         } else {
-            self.engine.write(file.handle, offset, data).await?;
+            self.engine.write(file.handle, offset, &data).await?;
         }
         if flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
-            self.engine.fsync(file.handle).await?;
+            self.engine.fsync(file.handle, true).await?;
         }
         self.counters.written(size);
         Ok(size as u32)
@@ -132,8 +133,8 @@ impl Core {
         if file.writes { self.engine.flush(file.handle).await } else { Ok(()) }
     }
 
-    pub async fn fsync(&self, handle: u64) -> Result<()> {
-        self.engine.fsync(self.files.get(handle)?.handle).await
+    pub async fn fsync(&self, handle: u64, data_only: bool) -> Result<()> {
+        self.engine.fsync(self.files.get(handle)?.handle, data_only).await
     }
 
     pub async fn release(&self, handle: u64) -> Result<()> {
@@ -145,17 +146,47 @@ impl Core {
     }
 }
 
+/// Of the flags of open(2) the engine is told only what does not change: O_APPEND and O_SYNC come with each write.
+fn open_flags(flags: i32) -> client::OpenFlags {
+    client::OpenFlags {
+        read: reads(flags),
+        write: writes(flags),
+        truncate: flags & libc::O_TRUNC != 0,
+        ..client::OpenFlags::default()
+    }
+}
+
+fn create_message(parent: u64, name: Vec<u8>, mode: u32, flags: i32) -> Create {
+    Create {
+        parent,
+        name,
+        mode: mode & 0o7777,
+        exclusive: flags & libc::O_EXCL != 0,
+        read: reads(flags),
+        write: writes(flags),
+        truncate: flags & libc::O_TRUNC != 0,
+    }
+}
+
+fn reads(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_WRONLY
+}
+
+fn writes(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
 /// How the kernel may cache this handle's data.
-fn cache_flags(flags: i32, reads: bool, writes: bool, keep: bool) -> FopenFlags {
+fn cache_flags(flags: i32, keep: bool) -> FopenFlags {
     let mut answer = FopenFlags::empty();
     if keep {
         answer |= FopenFlags::FOPEN_KEEP_CACHE;
     }
-    if !writes {
+    if !writes(flags) {
         // Nothing can be dirty: close needs no round trip.
         answer |= FopenFlags::FOPEN_NOFLUSH;
     }
-    if flags & libc::O_APPEND != 0 && !reads {
+    if flags & libc::O_APPEND != 0 && !reads(flags) {
         // Its offsets are guesses; past the page cache they do no harm.
         answer |= FopenFlags::FOPEN_DIRECT_IO;
     }
@@ -168,13 +199,13 @@ mod tests {
 
     #[test]
     fn only_handles_that_cannot_write_skip_the_flush() {
-        assert!(cache_flags(libc::O_RDONLY, true, false, true).contains(FopenFlags::FOPEN_NOFLUSH));
-        assert!(!cache_flags(libc::O_RDWR, true, true, false).contains(FopenFlags::FOPEN_NOFLUSH));
+        assert!(cache_flags(libc::O_RDONLY, true).contains(FopenFlags::FOPEN_NOFLUSH));
+        assert!(!cache_flags(libc::O_RDWR, false).contains(FopenFlags::FOPEN_NOFLUSH));
     }
 
     #[test]
     fn appending_goes_past_the_page_cache_but_mappable_handles_do_not() {
-        assert_eq!(cache_flags(libc::O_APPEND | libc::O_WRONLY, false, true, false), FopenFlags::FOPEN_DIRECT_IO);
-        assert_eq!(cache_flags(libc::O_APPEND | libc::O_RDWR, true, true, false), FopenFlags::empty());
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_WRONLY, false), FopenFlags::FOPEN_DIRECT_IO);
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_RDWR, false), FopenFlags::empty());
     }
 }

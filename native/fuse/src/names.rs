@@ -21,8 +21,9 @@ pub struct Changes {
 }
 
 impl Core {
+    /// The attributes that an operation answers with, as this mount sees them.
     async fn name_attr(&self, creds: &Credentials, op: Op) -> Result<Attr> {
-        attr_of(self.engine.name(creds, op).await?)
+        Ok(self.engine.overlay(attr_of(self.engine.name(creds, op).await?)?))
     }
 
     pub async fn lookup(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<Attr> {
@@ -107,6 +108,6 @@ impl Core {
     }
 }
 
-pub fn attr_of(reply: NameReply) -> Result<Attr> {
+fn attr_of(reply: NameReply) -> Result<Attr> {
     reply.attr.ok_or_else(|| Error::integrity("a reply came without the attributes it should carry"))
 }
