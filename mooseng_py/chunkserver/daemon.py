@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mooseng_py.config import ChunkserverConfig
-from mooseng_py.daemon.lifecycle import Role, run
+from mooseng_py.daemon.lifecycle import Role, run, start_node
 from mooseng_py.observe.probe import Answer
 
 
@@ -18,7 +18,7 @@ def readiness(config: ChunkserverConfig, status: dict[str, Any]) -> Answer:
     return Answer(False, str(status["state"]), details)
 
 
-ROLE = Role(model=ChunkserverConfig, native_role="chunkserver", readiness=readiness, stop_timeout_s=13.0)
+ROLE = Role(model=ChunkserverConfig, start=start_node, readiness=readiness, stop_timeout_s=13.0)
 
 
 def main(arguments: Sequence[str]) -> int:

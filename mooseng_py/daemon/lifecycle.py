@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from mooseng_py.config import ConfigError, DaemonConfig
 from mooseng_py.config.native import node_settings
@@ -24,7 +24,7 @@ from mooseng_py.observe.probe import Answer
 from .arguments import parse
 
 if TYPE_CHECKING:
-    from mooseng_py.native import Node, NodeRole
+    from mooseng_py.native import NativeObject, NodeRole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKOFF_FIRST_S = 0.1
@@ -47,11 +47,18 @@ class Role(Generic[ConfigT]):
     """
 
     model: type[ConfigT]
-    native_role: NodeRole
+    start: Callable[[ConfigT], NativeObject]
     readiness: Callable[[ConfigT, dict[str, Any]], Answer]
     stop_timeout_s: float
     prepare: Callable[[ConfigT, Log], None] = field(default=lambda config, log: None)
-    parts: Callable[[ConfigT, Node, Log], list[Part]] = field(default=lambda config, node, log: [])
+    parts: Callable[[ConfigT, NativeObject, Log], list[Part]] = field(default=lambda config, node, log: [])
+
+
+def start_node(config: DaemonConfig) -> NativeObject:
+    """The native node of this role. Raises: MooseError."""
+    from mooseng_py import native
+
+    return native.Node(cast("NodeRole", config.role), node_settings(config))
 
 
 def run(role: Role[ConfigT], arguments: Sequence[str]) -> int:
@@ -71,7 +78,7 @@ class _Daemon(Generic[ConfigT]):
         self.role = role
         self.config = config
         self.log = Log(f"mooseng_py.{role.model.role}", config.log_format, config.log_level)
-        self.node: Node | None = None
+        self.node: NativeObject | None = None
         self.parts: list[Part] = []
         self.waiting_for = "the native node starts"
         self.failure: str | None = None
@@ -119,11 +126,10 @@ class _Daemon(Generic[ConfigT]):
         from mooseng_py.errors import UnavailableError
 
         native.start_log(self.config.log_format, self.config.log_level)
-        settings = node_settings(self.config)
         pause_s = _BACKOFF_FIRST_S
         while not self.stopping.is_set():
             try:
-                self.node = native.Node(self.role.native_role, settings)
+                self.node = self.role.start(self.config)
                 return
             except UnavailableError as error:
                 self.waiting_for = error.strerror or str(error)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mooseng_py.config import MasterConfig
-from mooseng_py.daemon.lifecycle import Part, Role, run
+from mooseng_py.daemon.lifecycle import Part, Role, run, start_node
 from mooseng_py.observe.logs import Log
 from mooseng_py.observe.probe import Answer
 
 if TYPE_CHECKING:
-    from mooseng_py.native import Node
+    from mooseng_py.native import NativeObject
 
 
 def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
@@ -19,27 +19,33 @@ def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
     details = {key: status.get(key) for key in ("is_leader", "leader", "leader_id", "term")} | {
         "node_id": config.node_id
     }
-    if status.get("is_leader"):
-        if status.get("ready"):
-            return Answer(True, f"leads in term {status['term']}", details)
-        return Answer(False, "leads, but has not caught up with the log yet", details)
-    if status.get("leader"):
+    if status["fenced"]:
+        return Answer(False, f"its disk is fenced: {status['fenced']}", details)
+    if status["is_leader"] and status["ready"]:
+        return Answer(True, f"leads in term {status['term']}", details)
+    if status["leader"] and status["ready"] and status["leader_id"] != config.node_id:
         return Answer(True, f"follows {status['leader']} in term {status['term']}", details)
+    if status["leader_id"] == config.node_id:
+        return Answer(False, "leads, but does not serve yet", details)
     return Answer(False, "knows no leader; is a majority of the masters running?", details)
 
 
-def parts(config: MasterConfig, node: Node, log: Log) -> list[Part]:
+def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
     """gRPC and the planners' loop; their libraries are loaded now, while the native node finds its peers."""
+    from mooseng_py.native import Node
+
     from .loop import PlannerLoop
     from .rpc import RpcServer
 
+    if not isinstance(node, Node):
+        raise TypeError("a master runs a native node")
     return [
         RpcServer(config.grpc_listen, node, lambda: readiness(config, node.status()).good),
         PlannerLoop(config, node, log),
     ]
 
 
-ROLE = Role(model=MasterConfig, native_role="master", readiness=readiness, stop_timeout_s=9.0, parts=parts)
+ROLE = Role(model=MasterConfig, start=start_node, readiness=readiness, stop_timeout_s=9.0, parts=parts)
 
 
 def main(arguments: Sequence[str]) -> int:

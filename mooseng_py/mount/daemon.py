@@ -10,14 +10,18 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mooseng_py.config import ConfigError, MountConfig
+from mooseng_py.config.native import client_settings, node_settings
 from mooseng_py.daemon.lifecycle import Role, run
 from mooseng_py.observe.logs import Log
 from mooseng_py.observe.probe import Answer
 
 from . import mountpoint
+
+if TYPE_CHECKING:
+    from mooseng_py.native import NativeObject
 
 _STAT_TIMEOUT_S = 2.0
 
@@ -87,13 +91,10 @@ _PROBE = _StatProbe()
 
 def readiness(config: MountConfig, status: dict[str, Any]) -> Answer:
     """Judge the native status, and the mount by using it."""
-    details = {
-        "mount_point": config.mount_point,
-        "leader": status.get("leader", ""),
-        "session": status.get("session", 0),
-    }
+    engine = status["client"] if config.mount_point else status
+    details = {"mount_point": config.mount_point, "leader": engine["leader"], "session": engine["session"]}
     if not config.mount_point:
-        connected = bool(status.get("session"))
+        connected = bool(engine["session"])
         return Answer(
             connected, "connected, without a mount" if connected else "no session with the masters yet", details
         )
@@ -102,7 +103,16 @@ def readiness(config: MountConfig, status: dict[str, Any]) -> Answer:
     return Answer(True, f"mounted on {config.mount_point}", details)
 
 
-ROLE = Role(model=MountConfig, native_role="mount", readiness=readiness, stop_timeout_s=18.0, prepare=prepare)
+def start(config: MountConfig) -> NativeObject:
+    """The mount, or the engine alone. Raises: MooseError."""
+    from mooseng_py import native
+
+    if config.mount_point:
+        return native.Node("mount", node_settings(config))
+    return native.Client(client_settings(config, name=config.name or "mount", cluster_id=config.cluster_id))
+
+
+ROLE = Role(model=MountConfig, start=start, readiness=readiness, stop_timeout_s=18.0, prepare=prepare)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -105,9 +105,12 @@ class RawFile(io.RawIOBase):
         self._require(self._writable, "write")
         view = memoryview(data).cast("B")
         with self._naming():
+            if not view.nbytes:
+                return 0
             if self._append:
-                self._position = self._handle.size()
-            count = self._handle.write(self._position, view) if view.nbytes else 0
+                self._position = self._handle.append(view)
+                return view.nbytes
+            count = self._handle.write(self._position, view)
         self._position += count
         return count
 
