@@ -1,7 +1,7 @@
 //! Which slots are open: a bounded second-chance queue. It closes slots and never touches their content.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
@@ -10,7 +10,8 @@ use crate::slot::Slot;
 
 pub(crate) struct Cache {
     limit: usize,
-    open: Mutex<VecDeque<Arc<Slot>>>,
+    /// Weak: a slot belongs to the index, and holds its disk, which holds this.
+    open: Mutex<VecDeque<Weak<Slot>>>,
 }
 
 impl Cache {
@@ -20,7 +21,7 @@ impl Cache {
 
     /// Note a slot that was just opened; over the limit, the longest unused one that is idle gets closed.
     pub fn admit(&self, slot: &Arc<Slot>) {
-        self.open.lock().push_back(slot.clone());
+        self.open.lock().push_back(Arc::downgrade(slot));
         for _ in 0..2 * self.limit {
             let candidate = {
                 let mut open = self.open.lock();
@@ -32,19 +33,20 @@ impl Cache {
                     None => return,
                 }
             };
+            let Some(candidate) = candidate.upgrade() else { continue };
             // The queue's lock is not held here: closing may have to sync.
             let used = candidate.touched.swap(false, Ordering::Relaxed);
             if candidate.is_gone() || (!used && candidate.unload()) {
                 continue;
             }
-            self.open.lock().push_back(candidate);
+            self.open.lock().push_back(Arc::downgrade(&candidate));
         }
     }
 
     /// The slots open now.
     pub fn all(&self) -> Vec<Arc<Slot>> {
         let mut open = self.open.lock();
-        open.retain(|slot| !slot.is_gone());
-        open.iter().cloned().collect()
+        open.retain(|slot| slot.upgrade().is_some_and(|slot| !slot.is_gone()));
+        open.iter().filter_map(Weak::upgrade).collect()
     }
 }

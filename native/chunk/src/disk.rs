@@ -5,12 +5,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{Error, Result};
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::identity;
 use crate::layout::slot_path;
@@ -21,6 +24,16 @@ use crate::slot::Shared;
 const SPARE_SLOTS: usize = 32;
 /// Allocation kept in free slots, at most: writing over allocated extents measured 25 % faster than over fresh ones.
 const MAX_WARM_BYTES: u64 = 1 << 30;
+
+/// One of a slot's two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Data,
+    Sums,
+}
+
+/// Slot number and file: what a write or sync goes to.
+pub(crate) type Place = (u64, Part);
 
 /// Why a disk takes no writes.
 #[derive(Clone, Debug)]
@@ -58,6 +71,9 @@ pub(crate) struct Disk {
     promised_bytes: AtomicU64,
     health: RwLock<Health>,
     free: Mutex<FreeSlots>,
+    /// Sees every write and sync, and can make them fail.
+    #[cfg(test)]
+    pub tap: crate::tap::Tap,
 }
 
 /// Room on a file system, in bytes.
@@ -89,6 +105,8 @@ impl Disk {
             promised_bytes: AtomicU64::new(0),
             health: RwLock::new(Health::Fine),
             free: Mutex::default(),
+            #[cfg(test)]
+            tap: crate::tap::Tap::default(),
         }
     }
 
@@ -170,23 +188,60 @@ impl Disk {
         }
     }
 
+    /// Write all of `bytes` at `offset` of a slot's file.
+    pub fn put(&self, place: Place, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.tap.put(place, file, bytes, offset)?;
+        let _ = place;
+        file.write_all_at(bytes, offset)
+    }
+
+    pub fn put_length(&self, place: Place, file: &File, length: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.tap.note(place, crate::tap::Change::Length(length));
+        let _ = place;
+        file.set_len(length)
+    }
+
+    /// Give the space of a range back. Where the file system cannot, it stays taken.
+    pub fn punch(&self, place: Place, file: &File, from: u64, length: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.tap.note(place, crate::tap::Change::Hole(from, length));
+        let _ = place;
+        match rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// fdatasync. A failure fences the disk for good: the kernel may call the next one a success.
-    pub fn sync(&self, file: &File, doing: &str) -> Result<()> {
+    pub fn sync(&self, place: Place, file: &File, doing: &str) -> Result<()> {
         self.check_writable()?;
-        file.sync_data().map_err(|error| {
-            self.fence(format!(
-                "{doing}: fsync failed ({error}) on disk {}; its unsynced data is lost, check it, then restart the chunkserver",
-                self.path.display()
-            ));
-            self.error(doing, &error)
-        })
+        #[cfg(test)]
+        let synced = self.tap.sync(place).and_then(|()| file.sync_data());
+        #[cfg(not(test))]
+        let synced = file.sync_data();
+        let _ = place;
+        synced.map_err(|error| self.sync_error(doing, &error))?;
+        #[cfg(test)]
+        self.tap.note(place, crate::tap::Change::Synced);
+        Ok(())
+    }
+
+    fn sync_error(&self, doing: &str, error: &io::Error) -> Error {
+        self.fence(format!(
+            "{doing}: fsync failed ({error}) on disk {}; its unsynced data is lost, check it, then restart the chunkserver",
+            self.path.display()
+        ));
+        self.error(doing, error)
     }
 
     /// Make names created in a slot's folder durable.
     pub fn sync_folder(&self, slot: u64) -> Result<()> {
         let folder = self.folder(slot);
         let file = File::open(&folder).map_err(|error| self.error("opening a slot folder", &error))?;
-        self.sync(&file, "syncing a slot folder")
+        self.check_writable()?;
+        file.sync_all().map_err(|error| self.sync_error("syncing a slot folder", &error))
     }
 
     fn folder(&self, slot: u64) -> PathBuf {

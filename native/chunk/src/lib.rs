@@ -19,9 +19,14 @@ mod scrub;
 mod slot;
 mod store;
 mod table;
+#[cfg(test)]
+mod tap;
 mod trim;
 mod types;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use copy::Copy;
 pub use counters::Counters;

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::cache::Cache;
 use crate::counters::{Counting, add};
-use crate::disk::Disk;
+use crate::disk::{Disk, Part};
 use crate::layout::{HEADER_SPACE, Header, Headers, PAGES, choose_header, entry_offset};
 use crate::recover;
 use crate::table::Table;
@@ -83,13 +83,23 @@ pub(crate) enum Origin {
     Copy,
 }
 
+/// What is known of the header last written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    /// The other copy is the durable one.
+    No,
+    /// Found at open: maybe only in the page cache.
+    Unknown,
+}
+
 /// What the writer knows about the slot's table file.
 pub(crate) struct Control {
     pub origin: Origin,
     pub header: Header,
     /// Which copy holds `header`.
     at: u8,
-    header_durable: bool,
+    header_durable: Durable,
     /// Pages of the area that the disk has whole, by bit.
     pub written: u32,
     /// Those of them that are durable.
@@ -147,7 +157,7 @@ impl Slot {
             origin,
             header,
             at,
-            header_durable: false,
+            header_durable: Durable::Unknown,
             written: 0,
             durable_pages: header.pages,
             unsynced: false,
@@ -276,7 +286,7 @@ impl Slot {
             control.at = 1;
         }
         // A free header is nothing to keep: the other copy may be overwritten.
-        control.header_durable = true;
+        control.header_durable = Durable::Yes;
         if control.origin == Origin::New {
             self.write_header(control, files)?;
             control.origin = Origin::Stored;
@@ -296,10 +306,10 @@ impl Slot {
         control.written = control.header.pages;
         control.durable_pages = control.header.pages;
         if found.changed_pages != 0 && self.disk.writable() {
-            self.disk.sync(&files.data, "recovering a chunk")?;
+            self.sync_data(files, "recovering a chunk")?;
             self.write_pages(control, &mut table, files, found.changed_pages)?;
-            self.disk.sync(&files.sums, "recovering a chunk")?;
-            control.header_durable = true;
+            self.sync_sums(files, "recovering a chunk")?;
+            control.header_durable = Durable::Yes;
             control.durable_pages = control.written;
         }
         if !control.header.clean && self.disk.writable() {
@@ -319,21 +329,37 @@ impl Slot {
         self.disk.error(&format!("data of chunk {}", self.id), error)
     }
 
-    // ---- the table file ----
+    // ---- the two files ----
+
+    pub fn put_data(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.put((self.number, Part::Data), file, bytes, offset)
+    }
+
+    pub fn put_sums(&self, files: &Files, bytes: &[u8], offset: u64) -> Result<()> {
+        let put = self.disk.put((self.number, Part::Sums), &files.sums, bytes, offset);
+        put.map_err(|error| self.table_error(&error))
+    }
+
+    fn sync_data(&self, files: &Files, doing: &str) -> Result<()> {
+        self.disk.sync((self.number, Part::Data), &files.data, doing)
+    }
+
+    fn sync_sums(&self, files: &Files, doing: &str) -> Result<()> {
+        self.disk.sync((self.number, Part::Sums), &files.sums, doing)
+    }
+
 
     /// Write the header into a copy that is not the only durable one.
     pub fn write_header(&self, control: &mut Control, files: &Files) -> Result<()> {
-        if !control.header_durable && control.origin == Origin::Stored && control.folder_durable {
-            // Known durable only after a sync; a clean file makes this cheap.
-            self.disk.sync(&files.sums, "syncing a header")?;
-            control.header_durable = true;
+        if control.header_durable == Durable::Unknown {
+            self.sync_sums(files, "syncing a header")?;
+            control.header_durable = Durable::Yes;
         }
-        let at = if control.header_durable { 1 - control.at } else { control.at };
+        let at = if control.header_durable == Durable::Yes { 1 - control.at } else { control.at };
         control.header.generation += 1;
-        let write = files.sums.write_all_at(&control.header.encode(), u64::from(at) * HEADER_SPACE);
-        write.map_err(|error| self.table_error(&error))?;
+        self.put_sums(files, &control.header.encode(), u64::from(at) * HEADER_SPACE)?;
         control.at = at;
-        control.header_durable = false;
+        control.header_durable = Durable::No;
         control.header_stale = false;
         Ok(())
     }
@@ -341,7 +367,7 @@ impl Slot {
     pub fn write_pages(&self, control: &mut Control, table: &mut Table, files: &Files, pages: u32) -> Result<()> {
         for page in (0..PAGES).filter(|page| pages & 1 << page != 0) {
             let at = entry_offset(control.header.area, page * crate::layout::PAGE_ENTRIES);
-            files.sums.write_all_at(&table.page_bytes(page), at).map_err(|error| self.table_error(&error))?;
+            self.put_sums(files, &table.page_bytes(page), at)?;
             control.written |= 1 << page;
         }
         Ok(())
@@ -359,8 +385,8 @@ impl Slot {
     /// Make all table bytes written so far durable before data is overwritten in place.
     pub fn barrier(&self, control: &mut Control, files: &Files) -> Result<()> {
         add(&self.counting().barriers, 1);
-        self.disk.sync(&files.sums, "syncing a checksum table before an overwrite")?;
-        control.header_durable = true;
+        self.sync_sums(files, "syncing a checksum table before an overwrite")?;
+        control.header_durable = Durable::Yes;
         control.durable_pages = control.written;
         Ok(())
     }
@@ -379,7 +405,7 @@ impl Slot {
     }
 
     fn sync_locked(self: &Arc<Slot>) -> Result<()> {
-        let (files, written, folder) = {
+        let (files, written, generation, folder) = {
             let mut control = self.control()?;
             if !control.unsynced {
                 return self.disk.check_writable();
@@ -390,11 +416,11 @@ impl Slot {
             // Stable in memory from here on, so that an overwrite during the sync is a barrier and never a fresh
             // write; on disk only after the sync.
             control.unflushed |= loaded.table.settle_pending();
-            (loaded.files.clone(), control.written, !control.folder_durable)
+            (loaded.files.clone(), control.written, control.header.generation, !control.folder_durable)
         };
         add(&self.counting().syncs, 1);
-        self.disk.sync(&files.data, "syncing a chunk")?;
-        self.disk.sync(&files.sums, "syncing a checksum table")?;
+        self.sync_data(&files, "syncing a chunk")?;
+        self.sync_sums(&files, "syncing a checksum table")?;
         if folder {
             self.disk.sync_folder(self.number)?;
         }
@@ -402,8 +428,8 @@ impl Slot {
         control.folder_durable = true;
         control.durable_pages |= written;
         control.header_stale = true;
-        if !control.unsynced {
-            control.header_durable = true;
+        if control.header.generation == generation {
+            control.header_durable = Durable::Yes;
         }
         Ok(())
     }
@@ -457,24 +483,24 @@ impl Slot {
         control.written = 0;
         let pages = table.touched();
         let put = self.write_pages(&mut control, &mut table, &files, pages);
-        let put = put.and_then(|()| self.disk.sync(&files.sums, "syncing a checksum table"));
+        let put = put.and_then(|()| self.sync_sums(&files, "syncing a checksum table"));
         if let Err(error) = put {
             (control.header, control.written) = before;
             return Err(error);
         }
         // That sync also made the header in force durable.
-        control.header_durable = true;
+        control.header_durable = Durable::Yes;
         control.header.pages = control.written;
         control.header.present = table.present();
         control.header.clean = !table.has_pending();
         let flipped = self.write_header(&mut control, &files);
-        let flipped = flipped.and_then(|()| self.disk.sync(&files.sums, "syncing a header"));
+        let flipped = flipped.and_then(|()| self.sync_sums(&files, "syncing a header"));
         if let Err(error) = flipped {
             // Old or new, nobody knows: no more writes until the next open reads it.
             self.disk.fence(format!("cannot tell the version of chunk {} on disk: {error}", self.id));
             return Err(error);
         }
-        control.header_durable = true;
+        control.header_durable = Durable::Yes;
         control.durable_pages = control.written;
         control.unflushed = 0;
         // The other copy still names the version before; the next flush levels it.
@@ -500,14 +526,14 @@ impl Slot {
             control.header.present = loaded.table.present();
             files
         };
-        self.disk.sync(&files.sums, "syncing a copied checksum table")?;
+        self.sync_sums(&files, "syncing a copied checksum table")?;
         control.header.pages = control.written;
         control.header.clean = true;
         control.origin = Origin::Stored;
-        control.header_durable = true;
+        control.header_durable = Durable::Yes;
         self.write_header(&mut control, &files)?;
-        self.disk.sync(&files.sums, "syncing the header of a copied chunk")?;
-        control.header_durable = true;
+        self.sync_sums(&files, "syncing the header of a copied chunk")?;
+        control.header_durable = Durable::Yes;
         control.durable_pages = control.written;
         control.unflushed = 0;
         control.header_stale = true;
@@ -585,13 +611,13 @@ impl Slot {
             let generation = control.header.generation;
             control.header = Header::free(self.number, self.disk.uuid, generation);
             // Which copy survives a crash does not matter any more.
-            control.header_durable = true;
+            control.header_durable = Durable::Yes;
             self.write_header(control, &files)?;
         }
         let allocated = allocated_bytes(&files.data).map_err(|error| self.data_error(&error))?;
         let warm = self.disk.warm_allowance(allocated);
         if warm == 0 {
-            files.data.set_len(0).map_err(|error| self.data_error(&error))?;
+            self.disk.put_length((self.number, Part::Data), &files.data, 0).map_err(|error| self.data_error(&error))?;
         }
         self.disk.give_slot(self.number, warm);
         Ok(())

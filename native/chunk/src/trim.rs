@@ -5,9 +5,9 @@ use std::sync::Arc;
 use base::crc::piece_crcs;
 use base::limits::{BLOCK_BYTES, BLOCKS_PER_CHUNK, CHUNK_BYTES};
 use base::{Error, Result};
-use rustix::fs::FallocateFlags;
 
 use crate::counters::add;
+use crate::disk::Part;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Slot, missing};
 use crate::types::ChunkRef;
@@ -66,10 +66,6 @@ impl Slot {
         if length == 0 {
             return Ok(());
         }
-        match rustix::fs::fallocate(data, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, length) {
-            // The blocks are absent either way; only their space stays taken.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            Err(error) => Err(self.data_error(&error.into())),
-        }
+        self.disk.punch((self.number, Part::Data), data, from, length).map_err(|error| self.data_error(&error))
     }
 }

@@ -14,7 +14,6 @@ use crate::counters::add;
 use crate::layout::{BlockState, Entry, PAGE_ENTRIES, entry_offset};
 use crate::slot::{Control, Files, Slot, missing, read_up_to};
 use crate::types::ChunkRef;
-use std::os::unix::fs::FileExt;
 
 /// Shorter writes go through the page cache: they are merged there, and read back soon.
 const MIN_DIRECT_BYTES: usize = 256 << 10;
@@ -31,7 +30,8 @@ pub(crate) fn check_span(chunk: u64, offset: u32, length: usize) -> Result<()> {
 /// Blocks that `length` bytes at `offset` touch.
 pub(crate) fn blocks_of(offset: u32, length: usize) -> Range<usize> {
     let start = offset as usize;
-    start / BLOCK_BYTES..(start + length).div_ceil(BLOCK_BYTES)
+    let end = if length == 0 { start / BLOCK_BYTES } else { (start + length).div_ceil(BLOCK_BYTES) };
+    start / BLOCK_BYTES..end
 }
 
 /// Check the sender's CRCs before anything is touched.
@@ -172,7 +172,7 @@ impl Slot {
         let written = {
             let mut state = self.state().write();
             let Some(loaded) = state.as_mut() else { return Err(missing(self.id)) };
-            let written = self.put_data(files, plan);
+            let written = self.put_plan(files, plan);
             if written.is_ok() {
                 for (block, &(state, crc)) in plan.blocks.clone().zip(&plan.entries) {
                     loaded.table.set(block, state, crc);
@@ -196,20 +196,20 @@ impl Slot {
     }
 
     /// Write the data where it belongs, the long aligned middle past the page cache.
-    fn put_data(&self, files: &Files, plan: &Plan) -> Result<()> {
-        let put = |file: &std::fs::File, bytes: &[u8], block: usize| {
-            file.write_all_at(bytes, (block * BLOCK_BYTES) as u64).map_err(|error| self.data_error(&error))
+    fn put_plan(&self, files: &Files, plan: &Plan) -> Result<()> {
+        let put = |bytes: &[u8], block: usize| {
+            self.put_data(&files.data, bytes, (block * BLOCK_BYTES) as u64).map_err(|error| self.data_error(&error))
         };
         let mut block = plan.blocks.start;
         if let Some(head) = &plan.head {
-            put(&files.data, head, block)?;
+            put(head, block)?;
             block += 1;
         }
         if !plan.body.is_empty() {
             self.put_body(files, plan.body, block)?;
         }
         if let Some(tail) = &plan.tail {
-            put(&files.data, tail, plan.blocks.end - 1)?;
+            put(tail, plan.blocks.end - 1)?;
         }
         Ok(())
     }
@@ -220,9 +220,9 @@ impl Slot {
             && let Some(direct) = files.direct(self) {
                 let aligned = (body.as_ptr() as usize).is_multiple_of(BLOCK_BYTES);
                 let written = if aligned {
-                    direct.write_all_at(body, offset)
+                    self.put_data(direct, body, offset)
                 } else {
-                    direct.write_all_at(&Buffer::copy_of(body), offset)
+                    self.put_data(direct, &Buffer::copy_of(body), offset)
                 };
                 match written {
                     // Some file systems refuse single direct writes; the page cache takes them.
@@ -233,7 +233,7 @@ impl Slot {
                     }
                 }
             }
-        files.data.write_all_at(body, offset).map_err(|error| self.data_error(&error))
+        self.put_data(&files.data, body, offset).map_err(|error| self.data_error(&error))
     }
 
     /// Write the plan's entries to the disk's table: 8 bytes a block where the page is there, else whole pages.
@@ -288,9 +288,8 @@ impl Slot {
             let last = plan.blocks.end.min((page + 1) * PAGE_ENTRIES);
             let span = (first % PAGE_ENTRIES) * 8..(first % PAGE_ENTRIES + last - first) * 8;
             let at = entry_offset(control.header.area, first);
-            if let Err(error) = files.sums.write_all_at(&bytes[span], at) {
+            if let Err(error) = self.put_sums(files, &bytes[span], at) {
                 // Memory is right and the disk is not: recovery would see unfinished writes, which they are.
-                let error = self.table_error(&error);
                 tracing::warn!(chunk = self.id, "after a failed write: {error}");
             }
         }
@@ -318,7 +317,7 @@ fn put_words(
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         let at = entry_offset(control.header.area, span.start);
-        files.sums.write_all_at(&bytes, at).map_err(|error| slot.table_error(&error))?;
+        slot.put_sums(files, &bytes, at)?;
         control.written |= 1 << page;
     }
     Ok(())
