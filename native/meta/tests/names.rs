@@ -140,7 +140,8 @@ fn create_opens_what_is_there_unless_it_is_exclusive() {
     assert_eq!(world.name(Op::Create(op)).unwrap().attr.unwrap().size, 0);
     world.mkdir(ROOT, "d", 0o777).unwrap();
     world.symlink(ROOT, "l", "nowhere").unwrap();
-    let open = |name: &str, exclusive| Op::Create(Create { parent: ROOT, name: name.into(), exclusive, ..Default::default() });
+    let open =
+        |name: &str, exclusive| Op::Create(Create { parent: ROOT, name: name.into(), exclusive, ..Default::default() });
     assert_eq!(world.name(open("d", false)).unwrap_err(), EISDIR);
     assert_eq!(world.name(open("l", false)).unwrap_err(), ELOOP);
     assert_eq!(world.name(open("l", true)).unwrap_err(), EEXIST, "also for a dangling link");

@@ -1,0 +1,159 @@
+//! Snapshots: the same state comes back, the original goes on meanwhile, and no damage passes.
+
+mod common;
+
+use common::{CHUNK, ROOT, World, creds};
+use meta::State;
+use wire::proto::admin_command::Op as Admin;
+use wire::proto::*;
+
+/// A state with something in every table.
+fn varied() -> World {
+    let mut world = World::new();
+    let dir = world.mkdir(ROOT, "directory", 0o2775).unwrap();
+    let small = world.run_as(creds(0, 5, &[]), |world| world.create(dir, "small", 0o640)).unwrap();
+    world.write(small, 3, b"inline").unwrap();
+    world.link(small, ROOT, &"long name ".repeat(20)).unwrap();
+    world.symlink(dir, "link", "../directory/small").unwrap();
+    let big = world.chunked("big", 2);
+    world.truncate(big, CHUNK + 77).unwrap();
+    let chunk = world.map(big).chunks[0].clone();
+    let target = (1..=4).find(|id| chunk.replicas.iter().all(|replica| replica.server_id != *id)).unwrap();
+    let begin = BeginHeal { chunk_id: chunk.chunk.unwrap().id, version: chunk.chunk.unwrap().version, target };
+    world.admin(Admin::BeginHeal(begin)).unwrap();
+    let gone = world.chunked("gone", 1);
+    world.unlink(ROOT, "gone").unwrap();
+    world.write(small, 0, b"x").unwrap();
+    world.grant(small, 0).unwrap();
+    world.rmdir(ROOT, "absent").unwrap_err();
+    world.register();
+    assert_eq!(world.state.orphans(), vec![gone]);
+    world
+}
+
+#[test]
+fn a_snapshot_gives_back_the_same_state() {
+    for world in [varied(), World::new()] {
+        let read = State::read_snapshot(&mut &world.snapshot()[..]).unwrap();
+        read.check().unwrap();
+        assert_eq!(read.hash(), world.state.hash());
+        assert_eq!(read.counters(), world.state.counters());
+        assert_eq!(read.servers(), world.state.servers());
+        assert_eq!(read.sessions(), world.state.sessions());
+        assert_eq!(read.healing(), world.state.healing());
+        assert_eq!(read.cluster(), world.state.cluster());
+        assert_eq!(read.memory_bytes(), world.state.memory_bytes());
+        let mut again = Vec::new();
+        read.write_snapshot(&mut again).unwrap();
+        assert_eq!(again, world.snapshot(), "the same state, the same bytes");
+    }
+    let empty = State::new();
+    let mut bytes = Vec::new();
+    empty.write_snapshot(&mut bytes).unwrap();
+    assert_eq!(State::read_snapshot(&mut &bytes[..]).unwrap().hash(), empty.hash());
+}
+
+#[test]
+fn a_clone_stays_as_it_was_while_the_original_goes_on() {
+    let mut world = varied();
+    let (frozen, hash, bytes) = (world.state.clone(), world.state.hash(), world.snapshot());
+    for n in 0..500 {
+        world.create(ROOT, &format!("later{n}"), 0o644).unwrap();
+    }
+    let mut late = Vec::new();
+    frozen.write_snapshot(&mut late).unwrap();
+    assert!(late == bytes && frozen.hash() == hash && world.state.hash() != hash);
+    frozen.check().unwrap();
+}
+
+#[test]
+fn a_snapshot_cut_anywhere_is_refused() {
+    let bytes = varied().snapshot();
+    for length in 0..bytes.len() {
+        let error = State::read_snapshot(&mut &bytes[..length]).err().unwrap_or_else(|| panic!("cut at {length}"));
+        assert!(error.message.contains("snapshot"), "{error}");
+    }
+}
+
+#[test]
+fn a_snapshot_with_any_byte_flipped_is_refused() {
+    let mut bytes = varied().snapshot();
+    for at in 0..bytes.len() {
+        for mask in [0x01, 0x80, 0xff] {
+            bytes[at] ^= mask;
+            assert!(State::read_snapshot(&mut &bytes[..]).is_err(), "byte {at} flipped by {mask:#x}");
+            bytes[at] ^= mask;
+        }
+    }
+    State::read_snapshot(&mut &bytes[..]).unwrap();
+}
+
+#[test]
+fn whole_blocks_lost_doubled_or_swapped_are_refused() {
+    let mut world = varied();
+    for n in 0..3000 {
+        let request = NameRequest {
+            session: world.session,
+            op_id: 10_000 + n,
+            acked_below: 10_000 + n,
+            creds: Some(creds(0, 0, &[])),
+            op: Some(name_request::Op::Mkdir(MkDir { parent: ROOT, name: format!("d{n}").into(), mode: 0o755 })),
+        };
+        world.state.apply(&Command { now_ns: 1, seed: 1, what: Some(command::What::Name(request)) });
+    }
+    let bytes = world.snapshot();
+    let mut blocks = Vec::new();
+    let mut at = 16;
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(bytes[at + 5..at + 9].try_into().unwrap()) as usize + 13;
+        blocks.push(&bytes[at..at + length]);
+        at += length;
+    }
+    assert!(blocks.len() > 8, "{} blocks", blocks.len());
+    let join = |blocks: &[&[u8]]| [&bytes[..16], &blocks.concat()[..]].concat();
+    assert!(State::read_snapshot(&mut &join(&blocks)[..]).is_ok());
+    for at in 0..blocks.len() {
+        let mut lost = blocks.clone();
+        lost.remove(at);
+        assert!(State::read_snapshot(&mut &join(&lost)[..]).is_err(), "block {at} lost");
+        if at + 1 < blocks.len() {
+            let mut doubled = blocks.clone();
+            doubled.insert(at, blocks[at]);
+            assert!(State::read_snapshot(&mut &join(&doubled)[..]).is_err(), "block {at} doubled");
+            let mut swapped = blocks.clone();
+            swapped.swap(at, at + 1);
+            assert!(State::read_snapshot(&mut &join(&swapped)[..]).is_err(), "block {at} swapped");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_format_says_so() {
+    let mut bytes = varied().snapshot();
+    bytes[8] = 9;
+    let crc = base::crc::crc32c(&bytes[..12]).to_le_bytes();
+    bytes[12..16].copy_from_slice(&crc);
+    let error = State::read_snapshot(&mut &bytes[..]).err().unwrap();
+    assert!(error.message.contains("format 9"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    struct Full(usize);
+    impl std::io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.0 < bytes.len() {
+                return Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            self.0 -= bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let world = varied();
+    for room in 0..world.snapshot().len() {
+        assert!(world.state.write_snapshot(&mut Full(room)).is_err());
+    }
+}
