@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mooseng_py.demo.harness import Cluster
 
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
+T = TypeVar("T")
 
 _full = False
 
@@ -23,7 +24,7 @@ def choose_full(full: bool) -> None:
     _full = full
 
 
-def sizes[T](*, smoke: T, full: T) -> T:
+def sizes(*, smoke: T, full: T) -> T:
     """What to measure with: small enough for every test run, or real."""
     return full if _full else smoke
 

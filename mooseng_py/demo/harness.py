@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 MOOSENG = [sys.executable, "-m", "mooseng_py.cli.main"]
 BLOCK_BYTES = 4096
+T = TypeVar("T")
 
 
 class CommandFailed(RuntimeError):
@@ -40,7 +41,7 @@ def run_mooseng(*arguments: str, timeout_s: float = 120) -> str:
     return done.stdout
 
 
-def wait_until[T](what: str, check: Callable[[], T], timeout_s: float = 30, every_s: float = 0.05) -> T:
+def wait_until(what: str, check: Callable[[], T], timeout_s: float = 30, every_s: float = 0.05) -> T:
     """Poll `check` until it returns something true; return that.
 
     Raises: NotYet naming `what` and the last thing seen (a value or an error).
