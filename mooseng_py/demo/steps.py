@@ -118,9 +118,10 @@ def compare_sdk(demo: Demonstration) -> None:
 def spread(demo: Demonstration) -> str:
     """Where the chunks lie."""
     info = demo.cluster.info("/big.bin")
-    places = [replica["server_id"] for chunk in info["chunks"] for replica in chunk["replicas"]]
-    require(len(info["chunks"]) == BIG_BYTES // (64 * MIB), f"{len(info['chunks'])} chunks")
-    require(all(len(chunk["replicas"]) == 3 for chunk in info["chunks"]), "a chunk has fewer than three copies")
+    chunks = [place["info"] for place in info["chunks"]]
+    places = [replica["server_id"] for chunk in chunks for replica in chunk["replicas"]]
+    require(len(chunks) == BIG_BYTES // (64 * MIB), f"{len(chunks)} chunks")
+    require(all(len(chunk["replicas"]) == 3 for chunk in chunks), "a chunk has fewer than three copies")
     counts = {server["server_id"]: int(server["chunks"]) for server in demo.cluster.status()["servers"]}
     low, high = min(counts.values()), max(counts.values())
     require(low > 0 and high <= low * 1.2, f"uneven: {counts}")
