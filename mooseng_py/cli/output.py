@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+# A pipe has no width: its reader cuts lines as it likes.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def print_json(value: object) -> None:

@@ -73,6 +73,11 @@ def run(role: Role[ConfigT], arguments: Sequence[str]) -> int:
     return _Daemon(role, config).run()
 
 
+def native_levels(level: str) -> str:
+    """The rules of the native log. openraft tells every step of every election at info, every missed heartbeat at warn."""
+    return level if level in ("debug", "trace") else f"{level},openraft=error"
+
+
 class _Daemon(Generic[ConfigT]):
     def __init__(self, role: Role[ConfigT], config: ConfigT) -> None:
         self.role = role
@@ -125,7 +130,7 @@ class _Daemon(Generic[ConfigT]):
         from mooseng_py import native
         from mooseng_py.errors import UnavailableError
 
-        native.start_log(self.config.log_format, self.config.log_level)
+        native.start_log(self.config.log_format, native_levels(self.config.log_level))
         pause_s = _BACKOFF_FIRST_S
         while not self.stopping.is_set():
             try:

@@ -82,7 +82,10 @@ class FileSystem:
         self, path: StrPath, create: bool, exclusive: bool, truncate: bool, read: bool, write: bool, permissions: int
     ) -> Any:
         if not create:
-            return self._engine.open(self._resolve(path).inode, read=read, write=write)
+            found = self._resolve(path)
+            if found.kind == name_pb2.FILE_DIRECTORY:
+                raise error(errno.EISDIR, path)
+            return self._engine.open(found.inode, read=read, write=write)
         for _ in range(_SYMLINK_HOPS):
             parent, name = split(path, at_root=errno.EISDIR)
             directory = self._resolve(parent or b"/").inode
