@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from mooseng_py.errors import MooseError, make_error
 
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+StrPath = str | bytes | os.PathLike[Any]
 _NAMESPACE = 0
 
 

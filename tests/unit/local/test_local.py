@@ -47,17 +47,17 @@ def test_a_refused_up_leaves_no_trace(tmp_path: Path) -> None:
         ({"settings": {"master": {"heartbeat_ms": "soon"}}}, "whole number"),
     ):
         with pytest.raises(LocalError, match=sentence):
-            LocalCluster(tmp_path / "new").up(port_offset=free_offset(), **arguments)  # type: ignore[arg-type]
+            LocalCluster(tmp_path / "new").up(port_offset=free_offset(), **arguments)
         assert not (tmp_path / "new").exists()
 
 
 def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
     offset = free_offset()
-    with socket.create_server(("127.0.0.1", 9421 + offset)):
-        with pytest.raises(
-            LocalError, match=rf"port {9421 + offset} is taken by process {os.getpid()}, '.*--port-offset"
-        ):
-            LocalCluster(tmp_path / "new").up("minimal", port_offset=offset)
+    with (
+        socket.create_server(("127.0.0.1", 9421 + offset)),
+        pytest.raises(LocalError, match=rf"port {9421 + offset} is taken by process {os.getpid()}, '.*--port-offset"),
+    ):
+        LocalCluster(tmp_path / "new").up("minimal", port_offset=offset)
     assert not (tmp_path / "new").exists()
 
 

@@ -42,7 +42,7 @@ class Served:
         self.channel = grpc.insecure_channel(self.address)
 
     def call(self, path: str, request: bytes) -> Any:
-        return self.channel.unary_unary(f"/mooseng.v1.{path}")(request, timeout=10)
+        return self.channel.unary_unary(f"/mooseng.v1.{path}", None, None)(request, timeout=10)
 
 
 @pytest.fixture
@@ -92,7 +92,8 @@ def test_a_refusal_is_a_status_with_its_errno_kind_and_leader(served: Served) ->
     with pytest.raises(grpc.RpcError) as caught:
         served.call("NameSpace/Execute", b"")
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, "ask the leader")
-    assert dict(caught.value.trailing_metadata()) == {
+    metadata: Any = caught.value.trailing_metadata()
+    assert dict(metadata) == {
         "mooseng-errno": str(errno.EAGAIN),
         "mooseng-kind": "unavailable",
         "mooseng-leader": "h:1",
@@ -129,7 +130,7 @@ def test_each_kind_of_error_has_the_status_that_clients_handle_rightly(number: i
 
 
 def test_health_follows_readiness(served: Served) -> None:
-    stub = health_pb2_grpc.HealthStub(served.channel)  # type: ignore[no-untyped-call]  # generated without types
+    stub = health_pb2_grpc.HealthStub(served.channel)
 
     def status() -> int:
         found: int = stub.Check(health_pb2.HealthCheckRequest(service="mooseng.v1.Cluster"), timeout=5).status
