@@ -175,13 +175,13 @@ mod tests {
     #[test]
     fn only_bytes_with_the_right_checksum_and_place_pass() {
         let data = vec![7u8; 8192];
-        let good = check(Some(Buffer::copy_of(&data)), &header(4096, &data), 5000, 100).unwrap();
-        assert_eq!((good.start, good.bytes().len()), (904, 100));
+        let good = check(Some(Buffer::copy_of(&data)), &header(4096, &data), 5000, 7000).unwrap();
+        assert_eq!((good.start, good.bytes().len()), (904, 7000));
         let mut bad = data.clone();
         bad[5000] ^= 1;
         assert_eq!(check(Some(Buffer::copy_of(&bad)), &header(4096, &data), 5000, 7000).unwrap_err().errno, libc::EBADMSG);
-        assert!(check(Some(Buffer::copy_of(&data)), &header(0, &data), 5000, 100).is_err());
-        assert!(check(None, &header(4096, &data), 5000, 100).is_err());
+        assert!(check(Some(Buffer::copy_of(&data)), &header(0, &data), 5000, 7000).is_err());
+        assert!(check(None, &header(4096, &data), 5000, 7000).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ const SLACK_BYTES: u64 = 2 << 20;
 const FIRST_WINDOW_BYTES: u64 = 2 << 20;
 
 /// Bytes of a file as they arrived, without a copy.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Fetched {
     pub buffer: Arc<Buffer>,
     pub start: usize,
