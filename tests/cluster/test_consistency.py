@@ -22,7 +22,7 @@ def test_a_cached_page_is_not_served_after_another_mount_changed_the_file(cluste
     first, second = cluster.mount(1) / "cached", cluster.mount(2) / "cached"
     first.write_bytes(b"a" * 300_000)
     assert second.read_bytes() == b"a" * 300_000
-    with first.open("r+b") as file:
+    with first.open("r+b", buffering=0) as file:
         file.seek(100_000)
         file.write(b"b" * 10)
         os.fsync(file.fileno())

@@ -24,9 +24,10 @@ def takes_chunks(disk: DiskStatus) -> bool:
 def plan_weights(cluster: ClusterView) -> list[ServerWeight]:
     """Weights that should change, by server id: in proportion to free space, 0 where nothing fits.
 
-    A server that is down keeps its weight: the draw leaves it out anyway, and it comes back as it was.
+    A server that is down keeps its weight: the draw leaves it out anyway, and it comes back as it was. So does one
+    whose disks this leader has not heard of yet: unknown is not full.
     """
-    room = {server.server_id: free_bytes(server) for server in cluster.servers if server.up}
+    room = {server.server_id: free_bytes(server) for server in cluster.servers if server.up and server.disks}
     most = max(room.values(), default=0)
     changes = []
     for server in sorted(cluster.servers, key=lambda server: server.server_id):

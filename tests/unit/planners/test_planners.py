@@ -195,3 +195,9 @@ def test_only_old_orphans_are_deleted_oldest_first() -> None:
     orphans = [OrphanChunk(server_id=1, chunk_id=n, version=2, age_ms=age) for n, age in enumerate(ages)]
     deleted = plan_deletion(view([], [], orphans=orphans), delay_ms=60_000)
     assert [intent.chunk_id for intent in deleted] == [2, 1]
+
+
+def test_a_server_whose_disks_are_not_known_yet_keeps_its_weight() -> None:
+    unheard = server(2, weight=70)
+    del unheard.disks[:]
+    assert [change.server_id for change in plan_weights(view([server(1), unheard], []))] == []
