@@ -122,10 +122,10 @@ impl Member {
     }
 
     pub async fn stop(&mut self) {
-        *self.port.consensus.lock() = None;
         if let Some(consensus) = self.consensus.take() {
             consensus.stop().await;
         }
+        *self.port.consensus.lock() = None;
     }
 
     pub fn raft(&self) -> &Arc<Consensus> {
