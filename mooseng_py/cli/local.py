@@ -140,7 +140,7 @@ def _print_status(found: ClusterStatus) -> None:
             node.state,
             str(node.pid or ""),
             " ".join(f"{kind}={address.rpartition(':')[2]}" for kind, address in node.addresses.items()),
-            node.mount or node.reason,
+            node.mount if node.mount and node.state == "ready" else node.reason,
         ]
         for node in found.nodes
     ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LAST_S = 2.0
+_START_PATIENCE_S = 2.0
 
 ConfigT = TypeVar("ConfigT", bound=DaemonConfig)
 
@@ -85,7 +86,7 @@ class _Daemon(Generic[ConfigT]):
         self.log = Log(f"mooseng_py.{role.model.role}", config.log_format, config.log_level)
         self.node: NativeObject | None = None
         self.parts: list[Part] = []
-        self.waiting_for = "the native node starts"
+        self.waiting_for = "starting; a client looks for the leading master first"
         self.failure: str | None = None
         self.stopping = threading.Event()
         self._page: Any = None
@@ -106,7 +107,11 @@ class _Daemon(Generic[ConfigT]):
         threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
         if self.failure is None:
             self.log.info("stopping")
-        starter.join()
+        starter.join(_START_PATIENCE_S)
+        if starter.is_alive():
+            # Still looking for its peers: it has nothing to flush, and a call into the library cannot be taken back.
+            self.log.info("stopped before it had started")
+            os._exit(0)
         clean = self._stop()
         http.stop()
         if self.failure is not None:
@@ -137,8 +142,8 @@ class _Daemon(Generic[ConfigT]):
                 self.node = self.role.start(self.config)
                 return
             except UnavailableError as error:
-                self.waiting_for = error.strerror or str(error)
-                self.log.warn("not started yet, trying again", reason=self.waiting_for)
+                self.waiting_for = f"waiting: {error.strerror or error}"
+                self.log.warn("not started yet, trying again", reason=error.strerror)
             self.stopping.wait(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(pause_s * 2, _BACKOFF_LAST_S)
 
@@ -175,7 +180,7 @@ class _Daemon(Generic[ConfigT]):
             return Answer(False, self.failure or "stopping", self._identity())
         node = self.node
         if node is None:
-            return Answer(False, f"waiting: {self.waiting_for}", self._identity())
+            return Answer(False, self.waiting_for, self._identity())
         answer = self.role.readiness(self.config, node.status())
         return Answer(answer.good, answer.reason, {**answer.details, **self._identity()})
 
