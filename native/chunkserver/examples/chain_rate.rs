@@ -25,7 +25,11 @@ fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-async fn start(directory: &std::path::Path, server_id: u32, direct_io: DirectIo) -> Result<(Arc<ChunkServer>, Arc<Link>)> {
+async fn start(
+    directory: &std::path::Path,
+    server_id: u32,
+    direct_io: DirectIo,
+) -> Result<(Arc<ChunkServer>, Arc<Link>)> {
     let disk = directory.join(format!("server-{server_id}"));
     std::fs::create_dir_all(&disk)?;
     let server = ChunkServer::start(ChunkServerConfig {

@@ -72,7 +72,8 @@ pub async fn run(
                 copies.insert(chunk, running);
             }
             Ok(None) => {
-                let sentence = "this release of the chunkserver does not know the command; run one release on all nodes";
+                let sentence =
+                    "this release of the chunkserver does not know the command; run one release on all nodes";
                 tasks.spawn(answer.send(Err(Error::namespace(libc::EOPNOTSUPP, sentence))));
             }
         }

@@ -68,12 +68,15 @@ impl ChunkServerConfig {
         if self.masters.is_empty() {
             return refuse("masters is empty; name at least one master as host:port".to_string());
         }
-        for (setting, address) in
-            self.masters.iter().map(|master| ("masters", master)).chain([("listen", &self.listen)]).chain(
-                Some(("advertise", &self.advertise)).filter(|(_, address)| !address.is_empty()),
-            )
+        for (setting, address) in self
+            .masters
+            .iter()
+            .map(|master| ("masters", master))
+            .chain([("listen", &self.listen)])
+            .chain(Some(("advertise", &self.advertise)).filter(|(_, address)| !address.is_empty()))
         {
-            let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+            let port =
+                address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
             if port.is_none() || (port == Some(0) && setting != "listen") {
                 return refuse(format!("{setting} has {address:?}; write it as host:port"));
             }

@@ -40,7 +40,10 @@ pub async fn copy(node: &Node, opened: &Opened, command: CopyChunk) -> Result<u3
         Err(_) => add(&node.metrics.copies_failed, 1),
     }
     outcome.map_err(|error| {
-        error.context(format!("copying chunk {} version {} from chunkserver {}", chunk.id, chunk.version, source.server_id))
+        error.context(format!(
+            "copying chunk {} version {} from chunkserver {}",
+            chunk.id, chunk.version, source.server_id
+        ))
     })
 }
 

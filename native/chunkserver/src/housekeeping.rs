@@ -8,14 +8,12 @@ use wire::proto::{ChunkReport, DiskStatus};
 
 use crate::metrics::add;
 use crate::node::{Node, Opened};
+use crate::reports::Finding;
 
 /// Between two looks at the disks and flushes of what nobody synced.
 const ROUND: Duration = Duration::from_secs(1);
 /// Between two pieces of scrubbing: small pieces keep the disk free for clients in between.
 const SCRUB_PIECE: Duration = Duration::from_millis(250);
-
-/// Of a copy lost with its disk: it is bad whatever version it had.
-const ANY_VERSION: u32 = 0;
 
 /// Flush and look at the disks once a round.
 pub async fn keep_house(node: Arc<Node>) {
@@ -38,22 +36,22 @@ pub async fn keep_house(node: Arc<Node>) {
 pub fn take_stock(node: &Node, opened: &Opened) {
     let disks: Vec<DiskStatus> = crate::node::disk_statuses(&opened.store);
     for chunk in opened.store.lost() {
-        node.reports.note(chunk, ANY_VERSION, Instant::now());
+        node.reports.note(chunk, Finding::Lost, Instant::now());
     }
     *opened.disks.lock() = disks;
 }
 
-/// Everything this server holds, as the leader wants it, lost and bad copies marked. Blocks.
+/// Everything this server holds, as the leader wants it, bad copies marked; what was lost with a disk is not in it.
+/// Blocks.
 pub fn inventory_of(node: &Node, opened: &Opened) -> Vec<ChunkReport> {
-    let held = opened.store.inventory().into_iter().map(|entry| ChunkReport {
+    let entries = opened.store.inventory().into_iter();
+    let report = |entry: chunk::ChunkEntry| ChunkReport {
         id: entry.id,
         version: entry.version,
         bad: node.reports.is_bad(entry.id),
         stored_bytes: entry.stored_bytes,
-    });
-    let lost = opened.store.lost().into_iter();
-    let lost = lost.map(|id| ChunkReport { id, version: ANY_VERSION, bad: true, stored_bytes: 0 });
-    held.chain(lost).collect()
+    };
+    entries.map(report).collect()
 }
 
 /// Make everything stable that nobody synced, and note what is stable. Blocks.
@@ -61,7 +59,9 @@ pub fn settle(opened: &Opened) {
     for id in std::mem::take(&mut *opened.unsynced.lock()) {
         // Whatever version it has by now.
         let synced = opened.store.sync(chunk::ChunkRef { id, version: u32::MAX });
-        if let Err(error) = synced.map(drop).or_else(|error| if error.errno == libc::ENOENT { Ok(()) } else { Err(error) }) {
+        if let Err(error) =
+            synced.map(drop).or_else(|error| if error.errno == libc::ENOENT { Ok(()) } else { Err(error) })
+        {
             tracing::warn!(chunk = id, %error, "a chunk could not be made stable when stopping");
         }
     }
@@ -93,7 +93,7 @@ pub async fn scrub(node: Arc<Node>) {
                 "scrubbing found a bad block; another copy must replace it"
             );
             add(&node.metrics.bad_blocks_scrubbed, 1);
-            node.reports.note(block.chunk.id, block.chunk.version, Instant::now());
+            node.reports.note(block.chunk.id, Finding::Rotten(block.chunk.version), Instant::now());
         }
     }
 }

@@ -42,10 +42,10 @@ impl Pool {
         let mut handles = Vec::with_capacity(threads);
         for number in 0..threads {
             let shared = shared.clone();
-            let spawned =
-                std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&shared)).map_err(
-                    |error| Error::from(error).context(format!("starting {threads} threads for {name}")),
-                );
+            let spawned = std::thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || work(&shared))
+                .map_err(|error| Error::from(error).context(format!("starting {threads} threads for {name}")));
             handles.push(spawned?);
         }
         Ok(Pool {

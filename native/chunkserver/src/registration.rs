@@ -11,14 +11,13 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc, watch};
-use wire::proto::{
-    ChunkReport, Empty, Heartbeat, HeartbeatReply, Inventory, ServerHello, ServerWelcome,
-};
+use wire::proto::{ChunkReport, Empty, Heartbeat, HeartbeatReply, Inventory, ServerHello, ServerWelcome};
 use wire::{Frame, Link, LinkConfig, Method};
 
 use crate::commands;
 use crate::housekeeping::{inventory_of, take_stock};
 use crate::node::{Node, Opened, Standing};
+use crate::reports::Finding;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A registration waits for a commit; shorter gives up on a busy leader, longer on a dead one's successor.
@@ -193,8 +192,7 @@ async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
         Ok(opened) => opened,
         Err(error) => return error,
     };
-    *node.standing.lock() =
-        Standing { registered: true, leader: address, epoch, state: "registered".to_string() };
+    *node.standing.lock() = Standing { registered: true, leader: address, epoch, state: "registered".to_string() };
     crate::metrics::add(&node.metrics.registrations, 1);
     node.reports.retell();
     let inventory = Notify::new();
@@ -219,7 +217,9 @@ async fn beat(node: &Node, opened: &Opened, link: &Link, epoch: u64, every: Dura
         let reply = link.call(Method::Heartbeat, &message, None, Deadline::after(HEARTBEAT_TIMEOUT)).await;
         match reply.and_then(|reply| reply.decode::<HeartbeatReply>()) {
             Ok(reply) if reply.epoch == epoch || reply.epoch == 0 => {}
-            Ok(reply) => return Error::stale(format!("the leader has epoch {} for this server, not {epoch}", reply.epoch)),
+            Ok(reply) => {
+                return Error::stale(format!("the leader has epoch {} for this server, not {epoch}", reply.epoch));
+            }
             Err(error) => return error,
         }
         if !full {
@@ -228,8 +228,11 @@ async fn beat(node: &Node, opened: &Opened, link: &Link, epoch: u64, every: Dura
     }
 }
 
-fn bad_report((id, version): (u64, u32)) -> ChunkReport {
-    ChunkReport { id, version, bad: true, stored_bytes: 0 }
+fn bad_report((id, finding): (u64, Finding)) -> ChunkReport {
+    match finding {
+        Finding::Rotten(version) => ChunkReport { id, version, bad: true, stored_bytes: 0 },
+        Finding::Lost => ChunkReport { id, ..ChunkReport::default() },
+    }
 }
 
 /// Send the inventory each time it is wanted; ends only with an error.

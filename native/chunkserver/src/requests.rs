@@ -15,6 +15,7 @@ use wire::{Handler, Method, Peer, Request, Response};
 use crate::metrics::{Op, add};
 use crate::node::{Node, Opened, chunk_ref};
 use crate::outcome;
+use crate::reports::Finding;
 use crate::turns::Turn;
 
 /// Servers behind this one in a chain. Far above any sensible number of copies.
@@ -196,8 +197,12 @@ async fn map(node: &Node, opened: &Opened, request: Request) -> Result<Response>
 }
 
 fn found_bad(node: &Node, chunk: chunk::ChunkRef) {
-    tracing::warn!(chunk = chunk.id, version = chunk.version, "a stored block does not match its checksum; another copy must replace it");
-    node.reports.note(chunk.id, chunk.version, Instant::now());
+    tracing::warn!(
+        chunk = chunk.id,
+        version = chunk.version,
+        "a stored block does not match its checksum; another copy must replace it"
+    );
+    node.reports.note(chunk.id, Finding::Rotten(chunk.version), Instant::now());
 }
 
 fn stamp(node: &Node, stored_bytes: u32) -> Stamp {

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::ErrorKind;
+use chunkserver::ChunkServerConfig;
 use support::*;
 use wire::Method;
 use wire::proto::ChunkWrite;
@@ -31,7 +33,10 @@ async fn a_write_through_a_chain_of_three_is_read_back_from_each_copy() {
         assert_eq!(sync(&server.link, chunk(7, 1), stamp.boot_id).await.unwrap().stored_bytes, 1 << 20);
         assert_eq!(server.metric("mooseng_chunkserver_ops_total", "write"), 2.0);
     }
-    let digests = [map(&servers[0].link, chunk(7, 1), false).await.unwrap(), map(&servers[2].link, chunk(7, 1), false).await.unwrap()];
+    let digests = [
+        map(&servers[0].link, chunk(7, 1), false).await.unwrap(),
+        map(&servers[2].link, chunk(7, 1), false).await.unwrap(),
+    ];
     assert_eq!(digests[0], digests[1]);
 }
 
@@ -71,35 +76,13 @@ async fn a_stopped_tail_is_named_and_not_the_middle() {
 async fn a_paused_tail_is_named_within_four_seconds() {
     let servers = [Running::start(1).await, Running::start(2).await];
     // A tail that takes connections and bytes, like a stopped process, and never answers past the hello.
-    let tail = frozen_after_hello(3, &servers[1].server.address()).await;
+    let tail = frozen_after_hello(3).await;
     let chain = vec![servers[1].replica(), tail];
     let data = pattern(4096, 1);
     let started = Instant::now();
     let error = write(&servers[0].link, new_chunk(7, &data, chain)).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert_eq!(error.failed_servers, [3], "{error}");
-}
-
-/// Says hello as server `server_id` would, then only swallows bytes.
-async fn frozen_after_hello(server_id: u32, _like: &str) -> wire::proto::Replica {
-    use prost::Message;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let asked = wire::frame::read_frame(&mut stream).await.unwrap().unwrap();
-                let hello = hello(CLUSTER, wire::proto::Role::Chunkserver, server_id).encode_to_vec();
-                let header = wire::frame::encode_header(wire::Kind::Reply, Method::Hello as u16, asked.id, &hello, 0);
-                stream.write_all(&[&header[..], &hello].concat()).await.unwrap();
-                let mut sink = vec![0; 1 << 16];
-                while stream.read(&mut sink).await.is_ok_and(|count| count > 0) {}
-            });
-        }
-    });
-    wire::proto::Replica { server_id, address }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,7 +118,7 @@ async fn wrong_bytes_from_a_writer_reach_no_copy_and_blame_no_server() {
         chain: vec![servers[1].replica()],
         sync: false,
     };
-    let payload = std::sync::Arc::new(base::Buffer::copy_of(&pattern(4096, 1)));
+    let payload = Arc::new(base::Buffer::copy_of(&pattern(4096, 1)));
     let error = servers[0].link.call(Method::ChunkWrite, &message, Some(payload), deadline()).await.err().unwrap();
     assert_eq!((error.kind, &error.failed_servers[..]), (ErrorKind::Integrity, &[][..]), "{error}");
     for server in &servers {
@@ -171,7 +154,7 @@ async fn malformed_requests_are_refused_and_change_nothing() {
         ChunkWrite { chain: twice, ..good.clone() },
         ChunkWrite { chain: vec![server.replica()], ..good.clone() },
     ] {
-        let payload = std::sync::Arc::new(base::Buffer::copy_of(&[5; 100]));
+        let payload = Arc::new(base::Buffer::copy_of(&[5; 100]));
         let error = server.link.call(Method::ChunkWrite, &bad, Some(payload), deadline()).await.err().unwrap();
         assert_eq!(error.errno, libc::EINVAL, "{error}");
         assert!(error.failed_servers.is_empty());
@@ -192,7 +175,11 @@ async fn a_fence_shuts_out_writers_of_the_old_version_on_the_whole_chain() {
     write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
     assert_eq!(map(&servers[1].link, chunk(7, 2), true).await.unwrap().version, 2);
     let error = write(&servers[0].link, new_chunk(7, &pattern(4096, 2), chain.clone())).await.unwrap_err();
-    assert_eq!((error.kind, error.errno, &error.failed_servers[..]), (ErrorKind::Stale, libc::ESTALE, &[][..]), "{error}");
+    assert_eq!(
+        (error.kind, error.errno, &error.failed_servers[..]),
+        (ErrorKind::Stale, libc::ESTALE, &[][..]),
+        "{error}"
+    );
     // Who knows the new version goes on, and takes the server that is behind along.
     let newer = Write { chunk: chunk(7, 2), ..new_chunk(7, &data, chain) };
     write(&servers[0].link, newer).await.unwrap();
@@ -270,4 +257,60 @@ async fn a_rotten_block_is_refused_named_and_counted() {
     assert_eq!(read(&server.link, chunk(7, 1), 8192, 4096).await.unwrap(), data[8192..]);
     let partial = Write { offset: 4100, create: false, ..new_chunk(7, &[1; 10], vec![]) };
     assert_eq!(write(&server.link, partial).await.unwrap_err().failed_servers, [1]);
+}
+
+/// A double of the tail that is alive and slow: as if its disk took `pause` for each write.
+struct SlowTail {
+    pause: Duration,
+}
+
+impl wire::Handler for SlowTail {
+    fn hello(&self) -> wire::proto::Hello {
+        hello(CLUSTER, wire::proto::Role::Chunkserver, 2)
+    }
+
+    async fn handle(self: Arc<Self>, _: wire::Request) -> base::Result<wire::Response> {
+        tokio::time::sleep(self.pause).await;
+        let stamp = wire::proto::Stamp { server_id: 2, boot_id: 1, stored_bytes: 4096 };
+        Ok((&wire::proto::ChunkWriteReply { stamps: vec![stamp] }).into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_behind_a_living_server_is_waited_for() {
+    let head = Running::start(1).await;
+    let tail = wire::Server::bind("127.0.0.1:0").await.unwrap();
+    let (address, stopper) = (tail.address().unwrap().to_string(), tail.stopper());
+    // Longer than a paused server is given.
+    let running = tokio::spawn(tail.run(Arc::new(SlowTail { pause: Duration::from_millis(3500) })));
+    let chain = vec![wire::proto::Replica { server_id: 2, address }];
+    let stamps = write(&head.link, new_chunk(7, &pattern(4096, 1), chain)).await.unwrap();
+    assert_eq!(stamps.len(), 2);
+    stopper.stop();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_names_its_server_and_still_reads() {
+    let disk = SmallDisk::mount(24);
+    let full = chunkserver::ChunkServer::start(ChunkServerConfig { reserve_bytes: 0, ..config(2, disk.path()) }).await;
+    let full = full.unwrap();
+    let head = Running::start(1).await;
+    let chain = vec![wire::proto::Replica { server_id: 2, address: full.address() }];
+    let data = pattern(1 << 20, 1);
+    let mut written = 0;
+    let error = loop {
+        let offset = written << 20;
+        match write(&head.link, Write { offset, ..new_chunk(7, &data, chain.clone()) }).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 24, "24 MiB cannot go into 24 MiB with their checksums");
+    };
+    assert_eq!((error.errno, &error.failed_servers[..]), (libc::ENOSPC, &[2][..]), "{error}");
+    assert!(written > 8, "only {written} MiB fitted");
+    // What was acknowledged is there, and reads go on.
+    let link = client(&full.address()).await.unwrap();
+    assert!(read(&link, chunk(7, 1), (written - 1) << 20, 1 << 20).await.unwrap() == data);
+    full.stop().await;
 }

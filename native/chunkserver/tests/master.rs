@@ -267,3 +267,72 @@ async fn an_inventory_tells_all_chunks_with_their_versions() {
     drop(seen);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hangs_is_left_within_three_seconds() {
+    let Registered { running: first, master: old } = registered().await;
+    first.server.stop().await;
+    let new = RunningMaster::start(CLUSTER, false).await;
+    let mut config = config(2, first.disk.path());
+    let disk = tempfile::tempdir().unwrap();
+    config.disks = vec![disk.path().to_path_buf()];
+    config.masters = vec![old.address.to_string(), new.address.to_string()];
+    let server = ChunkServer::start(config).await.unwrap();
+    old.registered(2).await;
+    old.master.paused.store(true, std::sync::atomic::Ordering::SeqCst);
+    new.master.leader.store(true, std::sync::atomic::Ordering::SeqCst);
+    let started = Instant::now();
+    new.registered(2).await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_copy_command_ends_the_one_before() {
+    let Registered { running: target, master } = registered().await;
+    let source = server_at(&master, 2).await;
+    let data = pattern(20_000, 1);
+    write_chunk(&source, 7, 1, &data).await;
+    let hanging = CopyChunk { chunk: chunk(7, 2), source: Some(frozen_after_hello(9).await), heal_id: 1 };
+    let epoch = target.server.status()["epoch"].as_u64().unwrap();
+    let hanging = master.push(1, epoch, Command::Copy(hanging)).await;
+    let result = master.command(1, copy_from(&source, 7, 3)).await;
+    assert!(result.error.is_none(), "{:?}", result.error);
+    assert_eq!(read(&target.link, chunk(7, 3), 0, 20_000).await.unwrap(), data);
+    assert!(!master.master.seen.lock().results.contains_key(&hanging));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_a_vanished_disk_are_reported_lost_and_the_other_disk_serves_on() {
+    let master = RunningMaster::start(CLUSTER, true).await;
+    let disk = tempfile::tempdir().unwrap();
+    let disks = ["a", "b"].map(|name| disk.path().join(name));
+    disks.iter().for_each(|disk| std::fs::create_dir(disk).unwrap());
+    let mut config = config(1, disk.path());
+    config.disks = disks.to_vec();
+    config.masters = vec![master.address.to_string()];
+    let server = ChunkServer::start(config).await.unwrap();
+    let running = Running { link: client(&server.address()).await.unwrap(), server, disk };
+    for id in 1..=6 {
+        write_chunk(&running, id, 1, &pattern(5000, id)).await;
+    }
+    let chunks_of = |at: usize| running.server.status()["disks"][at]["chunks"].as_u64().unwrap();
+    until("both disks are in use", || chunks_of(0) > 0 && chunks_of(1) > 0).await;
+    let on_first = chunks_of(0);
+    std::fs::rename(&disks[0], disks[0].with_extension("gone")).unwrap();
+    until("the lost chunks were reported", || master.master.seen.lock().bad.len() as u64 == on_first).await;
+    let lost: Vec<u64> = master.master.seen.lock().bad.iter().map(|(_, report)| report.id).collect();
+    for id in 1..=6 {
+        // A file that is still open may be read on from a vanished directory; wrong bytes never come.
+        match read(&running.link, chunk(id, 1), 0, 5000).await {
+            Ok(bytes) => assert!(bytes == pattern(5000, id)),
+            Err(error) => assert_eq!((lost.contains(&id), &error.failed_servers[..]), (true, &[1][..]), "{error}"),
+        }
+        let again = Write { chunk: chunk(id, 1), offset: 0, data: &[1], create: false, chain: vec![], sync: false };
+        assert_eq!(write(&running.link, again).await.is_err(), lost.contains(&id));
+    }
+    let state = running.server.status()["disks"][0]["state"].as_str().unwrap().to_string();
+    assert!(state.starts_with("failed"), "{state}");
+    // New chunks go to the disk that is left.
+    write_chunk(&running, 7, 1, &pattern(5000, 7)).await;
+}

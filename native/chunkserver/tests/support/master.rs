@@ -30,6 +30,8 @@ pub struct FakeMaster {
     pub cluster_id: String,
     pub seen: Mutex<Seen>,
     pub leader: AtomicBool,
+    /// Answers nothing, like a paused process.
+    pub paused: AtomicBool,
     /// Where a follower sends its callers.
     pub hint: Mutex<Option<String>>,
     epochs: AtomicU64,
@@ -55,6 +57,7 @@ impl RunningMaster {
             cluster_id: cluster_id.to_string(),
             seen: Mutex::default(),
             leader: AtomicBool::new(leader),
+            paused: AtomicBool::new(false),
             hint: Mutex::new(None),
             epochs: AtomicU64::new(1),
             commands: AtomicU64::new(1),
@@ -81,11 +84,17 @@ impl RunningMaster {
         self.command_of_epoch(server_id, epoch, command).await
     }
 
-    pub async fn command_of_epoch(&self, server_id: u32, epoch: u64, command: Command) -> CommandResult {
+    /// Push a command and do not wait. -> its id
+    pub async fn push(&self, server_id: u32, epoch: u64, command: Command) -> u64 {
         let peer = self.master.seen.lock().peers[&server_id].0.clone();
         let command_id = self.master.commands.fetch_add(1, Ordering::Relaxed);
         let message = ServerCommand { epoch, command_id, command: Some(command) };
         peer.push(Method::ServerCommand, &message).await.unwrap();
+        command_id
+    }
+
+    pub async fn command_of_epoch(&self, server_id: u32, epoch: u64, command: Command) -> CommandResult {
+        let command_id = self.push(server_id, epoch, command).await;
         until("the command has a result", || self.master.seen.lock().results.contains_key(&command_id)).await;
         self.master.seen.lock().results.remove(&command_id).unwrap()
     }
@@ -97,6 +106,9 @@ impl Handler for FakeMaster {
     }
 
     async fn handle(self: Arc<Self>, request: Request) -> Result<Response> {
+        if self.paused.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if !self.leader.load(Ordering::SeqCst) {
             return Err(Error::not_leader(self.hint.lock().clone()));
         }

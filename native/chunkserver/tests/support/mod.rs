@@ -183,3 +183,51 @@ pub fn rot(folder: &Path, needle: &[u8]) {
     }
     panic!("the bytes are in no file");
 }
+
+/// Says hello as server `server_id` would, then only swallows bytes.
+pub async fn frozen_after_hello(server_id: u32) -> Replica {
+    use prost::Message;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let asked = wire::frame::read_frame(&mut stream).await.unwrap().unwrap();
+                let hello = hello(CLUSTER, Role::Chunkserver, server_id).encode_to_vec();
+                let header = wire::frame::encode_header(wire::Kind::Reply, Method::Hello as u16, asked.id, &hello, 0);
+                stream.write_all(&[&header[..], &hello].concat()).await.unwrap();
+                let mut sink = vec![0; 1 << 16];
+                while stream.read(&mut sink).await.is_ok_and(|count| count > 0) {}
+            });
+        }
+    });
+    Replica { server_id, address }
+}
+
+/// A small file system in memory, mounted for one test; needs root, as the FUSE tests do.
+pub struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    pub fn mount(mib: u32) -> SmallDisk {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mounting a small tmpfs needs root");
+        SmallDisk(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
