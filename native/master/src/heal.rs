@@ -130,11 +130,13 @@ impl Node {
             chunk.ok_or_else(|| Error::integrity("the state marked no chunk as healing; report this as a bug"))?;
         let copied = self.copy(heal, &chunk).await;
         let (ok, stored_bytes) = (copied.is_ok(), *copied.as_ref().unwrap_or(&0));
+        if ok {
+            // A copy that does not join the set after all is found as an orphan.
+            self.machine.soft.copies.write().healed(heal.target, chunk.id, chunk.version);
+        }
         let ended = self.end_heal(term, EndHeal { chunk_id: chunk.id, heal_id: chunk.heal_id, ok, stored_bytes }).await;
         copied?;
-        ended?;
-        self.machine.soft.copies.write().healed(heal.target, chunk.id, chunk.version);
-        Ok(())
+        ended
     }
 
     /// Let the target fetch the chunk. -> bytes stored there.

@@ -31,7 +31,9 @@ impl Node {
         }
         self.consensus.may_read()?;
         let mut counts = Counts::default();
-        counts.add(self.set_weights(term, intents.weights).await);
+        let weights = intents.weights.len();
+        let set = self.set_weights(term, intents.weights).await;
+        (0..weights).for_each(|_| counts.add(set));
         for heal in intents.heal {
             counts.add(self.heal_is_possible(&heal) && self.heals.add(heal));
         }

@@ -173,12 +173,8 @@ impl Driver {
 
     async fn expire_sessions(&self) {
         let committed = self.node.machine.state().sessions();
-        let timeout = self.node.config.session_timeout();
-        let mut expired = self.node.machine.soft.sessions.lock().expired(
-            committed.iter().map(|session| session.id),
-            Instant::now(),
-            timeout,
-        );
+        let committed = committed.iter().map(|session| session.id);
+        let mut expired = self.node.machine.soft.sessions.lock().expired(committed, Instant::now());
         expired.truncate(EXPIRE_AT_ONCE);
         let commits = expired.into_iter().map(|session| async move {
             match self.node.committer.admin(self.term, Op::ExpireSession(ExpireSession { session })).await {
@@ -198,11 +194,10 @@ impl Driver {
             return;
         }
         let committed = self.node.machine.state().sessions();
-        let timeout = self.node.config.session_timeout();
         loop {
             let inodes = {
                 let mut sessions = self.node.machine.soft.sessions.lock();
-                if !sessions.holds_are_known(committed.iter().map(|session| session.id), Instant::now(), timeout) {
+                if !sessions.holds_are_known(committed.iter().map(|session| session.id), Instant::now()) {
                     return;
                 }
                 sessions.begin_purge(&self.orphans, PURGE_AT_ONCE)

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base::{Error, Result};
 use meta::{Applied, Event, State};
@@ -29,16 +29,16 @@ pub struct Soft {
 }
 
 impl Soft {
-    fn new(now: Instant) -> Soft {
+    fn new(now: Instant, session_timeout: Duration) -> Soft {
         Soft {
-            sessions: Mutex::new(Sessions::new(now)),
+            sessions: Mutex::new(Sessions::new(now, session_timeout)),
             copies: RwLock::new(Copies::default()),
             grants: Mutex::new(HashMap::new()),
         }
     }
 
-    pub fn reset(&self, now: Instant) {
-        *self.sessions.lock() = Sessions::new(now);
+    pub fn reset(&self, now: Instant, session_timeout: Duration) {
+        *self.sessions.lock() = Sessions::new(now, session_timeout);
         self.copies.write().clear();
         self.grants.lock().clear();
     }
@@ -62,10 +62,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new() -> Machine {
+    pub fn new(session_timeout: Duration) -> Machine {
         Machine {
             state: RwLock::new(State::new()),
-            soft: Soft::new(Instant::now()),
+            soft: Soft::new(Instant::now(), session_timeout),
             leading: AtomicBool::new(false),
             awaited: AtomicUsize::new(0),
             inbox: Mutex::default(),
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_damaged_batch_is_skipped_and_the_next_one_applies() {
-        let machine = Machine::new();
+        let machine = Machine::new(Duration::from_secs(60));
         machine.awaited.store(1, Ordering::Release);
         assert!(machine.apply(1, 1, b"\xff\xff\xff").is_empty());
         let reply = BatchReply::decode(&machine.apply(2, 1, &bootstrap(0))[..]).unwrap();
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_order_of_an_older_term_changes_nothing() {
-        let machine = Machine::new();
+        let machine = Machine::new(Duration::from_secs(60));
         machine.awaited.store(1, Ordering::Release);
         let reply = BatchReply::decode(&machine.apply(1, 5, &bootstrap(4))[..]).unwrap();
         let error = AdminReply::decode(&reply.replies[0][..]).unwrap().error.unwrap();
@@ -286,11 +286,11 @@ mod tests {
 
     #[test]
     fn a_state_written_and_restored_is_the_same() {
-        let machine = Machine::new();
+        let machine = Machine::new(Duration::from_secs(60));
         machine.apply(1, 1, &bootstrap(0));
         let mut bytes = Vec::new();
         machine.freeze().write(&mut bytes).unwrap();
-        let other = Machine::new();
+        let other = Machine::new(Duration::from_secs(60));
         other.restore(&mut &bytes[..]).unwrap();
         let mut again = Vec::new();
         other.freeze().write(&mut again).unwrap();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use raft::{Consensus, RaftConfig};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use wire::link::decode;
 use wire::proto::{self, Empty, Role};
 use wire::{Handler, Method, Peer, Request, Response, Server};
@@ -29,16 +29,17 @@ use crate::node::{Node, Running};
 use crate::peers;
 use crate::servers::Servers;
 
-/// A stop waits this long for requests being answered, and this long for another master to take over.
+/// A stop waits this long for requests being answered.
 const DRAIN: Duration = Duration::from_secs(2);
-const HAND_OVER: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(1);
 
 pub struct Master {
     node: Arc<Node>,
     address: String,
     server: wire::service::Stopper,
+    /// Ends when the port is free again.
+    serving: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<AbortHandle>,
-    stopped: tokio::sync::Mutex<bool>,
 }
 
 impl Master {
@@ -47,7 +48,7 @@ impl Master {
         config.check()?;
         let server = Server::bind(&config.listen).await?;
         let address = server.address()?.to_string();
-        let machine = Arc::new(Machine::new());
+        let machine = Arc::new(Machine::new(config.session_timeout()));
         let consensus = Consensus::start(raft_config(&config), machine.clone()).await?;
         let node = Arc::new(new_node(config, machine, consensus));
         if let Err(error) = node.check_cluster() {
@@ -56,39 +57,32 @@ impl Master {
         }
         let stopper = server.stopper();
         let hello = peers::hello(&node.config);
+        let serving = tokio::spawn(server.run(Arc::new(Face(node.clone()))));
         let tasks = vec![
-            tokio::spawn(server.run(Arc::new(Face(node.clone())))).abort_handle(),
             tokio::spawn(lead::run(node.clone())).abort_handle(),
             tokio::spawn(peers::watch(node.config.clone(), hello, node.others.clone())).abort_handle(),
         ];
         tracing::info!(address, node_id = node.config.node_id, "master started");
-        Ok(Arc::new(Master { node, address, server: stopper, tasks, stopped: tokio::sync::Mutex::new(false) }))
+        let serving = tokio::sync::Mutex::new(Some(serving));
+        Ok(Arc::new(Master { node, address, server: stopper, serving, tasks }))
     }
 
     /// Refuse new work, finish what runs, hand leadership over, close the log. Bounded; a second call does nothing.
     pub async fn stop(&self) {
-        let mut stopped = self.stopped.lock().await;
-        if std::mem::replace(&mut *stopped, true) {
-            return;
-        }
+        let Some(serving) = self.serving.lock().await.take() else { return };
         self.node.stopping.store(true, Ordering::Release);
         let deadline = Deadline::after(DRAIN);
         while self.node.running.load(Ordering::Acquire) > 0 && !deadline.passed() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if self.node.serving_term().is_some() && self.node.config.peers.len() > 1 {
-            match tokio::time::timeout(HAND_OVER, self.node.consensus.transfer(None)).await {
-                Ok(Ok(())) => tracing::info!("leadership handed over"),
-                Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over; the others will elect"),
-                Err(_) => tracing::warn!("leadership was not handed over in time; the others will elect"),
-            }
-        }
-        self.node.committer.stop();
+        // Hands leadership on first.
         self.node.consensus.stop().await;
+        self.node.committer.stop();
         self.server.stop();
         for task in &self.tasks {
             task.abort();
         }
+        let _ = tokio::time::timeout(CLOSE, serving).await;
         tracing::info!(node_id = self.node.config.node_id, "master stopped");
     }
 
@@ -207,12 +201,13 @@ impl Handler for Face {
                 node.command_result(&request.peer, request.decode()?);
                 encoded(Ok(Empty {}))?
             }
-            method @ (Method::RaftAppend | Method::RaftVote | Method::RaftSnapshot | Method::RaftTransfer) => {
-                if request.peer.hello.role != Role::Master as i32 {
-                    return Err(Error::namespace(libc::EPERM, "only masters take part in consensus"));
-                }
-                return node.consensus.handle(method, request).await;
-            }
+            // Who may ask is consensus' to check.
+            method @ (Method::RaftAppend
+            | Method::RaftVote
+            | Method::RaftSnapshot
+            | Method::RaftTransfer
+            | Method::RaftStatus
+            | Method::RaftJoin) => return node.consensus.handle(method, request).await,
             method => node.answer(method, request.message).await?,
         };
         Ok(Response { message: Vec::from(message), payload: None })

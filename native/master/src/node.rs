@@ -109,7 +109,7 @@ impl Node {
 
     /// Forget everything that only a leader remembers.
     pub fn reset_soft(&self, now: Instant) {
-        self.machine.soft.reset(now);
+        self.machine.soft.reset(now, self.config.session_timeout());
         *self.servers.lock() = Servers::new(now);
         *self.health.lock() = Health::default();
         *self.deletes.lock() = Deletes::default();

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Renewals in a row that must leave an inode out before its hold is dropped: one may have crossed an open on the wire.
-const MISSED_RENEWALS: u8 = 2;
+/// An inode's hold ends when renewals left it out for this share of the session timeout: one of them may have crossed an
+/// open on the wire, and a client that asks whether its session lives sends an empty list before the full one.
+const ABSENT_SHARE: u32 = 8;
 /// Operation ids of releases remembered per session, so that a retried release counts once.
 const REMEMBERED_RELEASES: usize = 128;
 
@@ -15,26 +16,30 @@ struct Hold {
     handles: u32,
     /// Learned from a renewal: the number of handles is not known, so only renewals end it.
     learned: bool,
-    missed: u8,
+    /// Since the first renewal in a row that left it out.
+    absent_since: Option<Instant>,
 }
 
 struct Session {
     seen: Instant,
-    /// It renewed with this leader, so its holds are known.
-    renewed: bool,
+    /// Its holds are known to this leader.
+    known: bool,
+    /// Since the first renewal that listed nothing; believed once another one follows later.
+    empty_since: Option<Instant>,
     holds: HashMap<u64, Hold>,
     releases: VecDeque<u64>,
 }
 
 impl Session {
     fn new(now: Instant) -> Session {
-        Session { seen: now, renewed: false, holds: HashMap::new(), releases: VecDeque::new() }
+        Session { seen: now, known: false, empty_since: None, holds: HashMap::new(), releases: VecDeque::new() }
     }
 }
 
 pub struct Sessions {
     /// Since when this leader counts; nobody is late before that.
     since: Instant,
+    timeout: Duration,
     live: HashMap<u64, Session>,
     /// How many sessions hold each inode.
     holders: HashMap<u64, u32>,
@@ -43,15 +48,15 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    pub fn new(now: Instant) -> Sessions {
-        Sessions { since: now, live: HashMap::new(), holders: HashMap::new(), purging: HashSet::new() }
+    pub fn new(now: Instant, timeout: Duration) -> Sessions {
+        Sessions { since: now, timeout, live: HashMap::new(), holders: HashMap::new(), purging: HashSet::new() }
     }
 
     /// A session was registered through this leader: it holds nothing yet.
     pub fn register(&mut self, session: u64, now: Instant) {
         let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
         entry.seen = now;
-        entry.renewed = true;
+        entry.known = true;
     }
 
     /// Count one more handle; false when the inode is being purged and cannot be opened any more.
@@ -66,7 +71,7 @@ impl Sessions {
             Hold::default()
         });
         hold.handles = hold.handles.saturating_add(1);
-        hold.missed = 0;
+        hold.absent_since = None;
         true
     }
 
@@ -94,22 +99,21 @@ impl Sessions {
 
     /// The session lives and holds exactly `inodes`, as far as it knew when it asked.
     pub fn renew(&mut self, session: u64, inodes: &[u64], now: Instant) {
+        let patience = self.timeout / ABSENT_SHARE;
+        let long = |since: &mut Option<Instant>| now.duration_since(*since.get_or_insert(now)) >= patience;
         let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
         entry.seen = now;
-        entry.renewed = true;
+        entry.known |= !inodes.is_empty() || long(&mut entry.empty_since);
         let listed: HashSet<u64> = inodes.iter().copied().collect();
         let mut ended = Vec::new();
         entry.holds.retain(|inode, hold| {
             if listed.contains(inode) {
-                hold.missed = 0;
-                return true;
-            }
-            hold.missed += 1;
-            let keep = hold.missed < MISSED_RENEWALS;
-            if !keep {
+                hold.absent_since = None;
+            } else if long(&mut hold.absent_since) {
                 ended.push(*inode);
+                return false;
             }
-            keep
+            true
         });
         for inode in listed {
             entry.holds.entry(inode).or_insert_with(|| {
@@ -157,15 +161,15 @@ impl Sessions {
         }
     }
 
-    /// Which of the committed sessions have been silent for longer than `timeout`.
-    pub fn expired(&self, committed: impl Iterator<Item = u64>, now: Instant, timeout: Duration) -> Vec<u64> {
-        committed.filter(|session| self.idle(*session, now).0 > timeout).collect()
+    /// Which of the committed sessions have been silent for too long.
+    pub fn expired(&self, committed: impl Iterator<Item = u64>, now: Instant) -> Vec<u64> {
+        committed.filter(|session| self.idle(*session, now).0 > self.timeout).collect()
     }
 
     /// Whether the holds are complete: every committed session renewed with this leader, or one timeout has passed.
-    pub fn holds_are_known(&self, mut committed: impl Iterator<Item = u64>, now: Instant, timeout: Duration) -> bool {
-        now.saturating_duration_since(self.since) > timeout
-            || committed.all(|session| self.live.get(&session).is_some_and(|entry| entry.renewed))
+    pub fn holds_are_known(&self, mut committed: impl Iterator<Item = u64>, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) > self.timeout
+            || committed.all(|session| self.live.get(&session).is_some_and(|entry| entry.known))
     }
 
     /// Take up to `most` orphans that nobody holds; they cannot be opened until `end_purge`.
@@ -194,7 +198,7 @@ mod tests {
     #[test]
     fn a_retried_release_drops_one_handle_only() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(now);
+        let mut sessions = Sessions::new(now, TIMEOUT);
         assert!(sessions.open(1, 9, now) && sessions.open(1, 9, now));
         sessions.release(1, 5, 9, now);
         sessions.release(1, 5, 9, now);
@@ -206,51 +210,65 @@ mod tests {
     #[test]
     fn a_hold_learned_from_a_renewal_ends_by_renewals_only() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(now);
+        let mut sessions = Sessions::new(now, TIMEOUT);
         sessions.renew(1, &[9], now);
         sessions.release(1, 1, 9, now);
         sessions.renew(1, &[], now);
         assert!(sessions.is_held(9));
-        sessions.renew(1, &[], now);
+        sessions.renew(1, &[], now + TIMEOUT / 3);
         assert!(!sessions.is_held(9));
     }
 
     #[test]
     fn an_open_that_crosses_a_renewal_is_kept() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(now);
+        let mut sessions = Sessions::new(now, TIMEOUT);
         sessions.open(1, 9, now);
         sessions.renew(1, &[], now);
-        sessions.renew(1, &[9], now);
-        sessions.renew(1, &[], now);
+        sessions.renew(1, &[9], now + TIMEOUT / 3);
+        sessions.renew(1, &[], now + TIMEOUT / 2);
         assert!(sessions.is_held(9));
+    }
+
+    #[test]
+    fn a_client_that_asks_whether_it_lives_loses_no_holds() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now, TIMEOUT);
+        sessions.open(1, 9, now);
+        for _ in 0..5 {
+            sessions.renew(1, &[], now);
+        }
+        assert!(sessions.is_held(9));
+        assert!(!sessions.holds_are_known([1].into_iter(), now));
+        sessions.renew(1, &[9], now);
+        assert!(sessions.holds_are_known([1].into_iter(), now));
     }
 
     #[test]
     fn nobody_expires_before_one_timeout_of_this_leader() {
         let start = Instant::now();
-        let mut sessions = Sessions::new(start);
-        assert!(sessions.expired([1].into_iter(), start + TIMEOUT, TIMEOUT).is_empty());
+        let mut sessions = Sessions::new(start, TIMEOUT);
+        assert!(sessions.expired([1].into_iter(), start + TIMEOUT).is_empty());
         sessions.renew(2, &[], start + TIMEOUT);
         let late = start + TIMEOUT + Duration::from_secs(1);
-        assert_eq!(sessions.expired([1, 2].into_iter(), late, TIMEOUT), vec![1]);
+        assert_eq!(sessions.expired([1, 2].into_iter(), late), vec![1]);
     }
 
     #[test]
     fn purging_waits_for_every_session_or_one_timeout() {
         let start = Instant::now();
-        let mut sessions = Sessions::new(start);
-        sessions.renew(1, &[], start);
-        assert!(!sessions.holds_are_known([1, 2].into_iter(), start, TIMEOUT));
-        sessions.renew(2, &[], start);
-        assert!(sessions.holds_are_known([1, 2].into_iter(), start, TIMEOUT));
-        assert!(sessions.holds_are_known([1, 2, 3].into_iter(), start + TIMEOUT * 2, TIMEOUT));
+        let mut sessions = Sessions::new(start, TIMEOUT);
+        sessions.renew(1, &[5], start);
+        assert!(!sessions.holds_are_known([1, 2].into_iter(), start));
+        sessions.renew(2, &[6], start);
+        assert!(sessions.holds_are_known([1, 2].into_iter(), start));
+        assert!(sessions.holds_are_known([1, 2, 3].into_iter(), start + TIMEOUT * 2));
     }
 
     #[test]
     fn an_inode_being_purged_cannot_be_opened() {
         let now = Instant::now();
-        let mut sessions = Sessions::new(now);
+        let mut sessions = Sessions::new(now, TIMEOUT);
         sessions.open(1, 8, now);
         let orphans = BTreeSet::from([7, 8]);
         assert_eq!(sessions.begin_purge(&orphans, 10), vec![7]);
@@ -263,7 +281,7 @@ mod tests {
         #[test]
         fn the_count_of_holders_equals_the_sessions_that_hold(steps in prop::collection::vec((0u8..5, 1u64..4, 1u64..4), 0..200)) {
             let now = Instant::now();
-            let mut sessions = Sessions::new(now);
+            let mut sessions = Sessions::new(now, TIMEOUT);
             for (op, (what, session, inode)) in steps.into_iter().enumerate() {
                 match what {
                     0 | 1 => { sessions.open(session, inode, now); }

@@ -81,7 +81,7 @@ impl Node {
                 return MasterView {
                     node_id,
                     address: self.config.advertise.clone(),
-                    role: role_name(raft.role).to_string(),
+                    role: raft.role.name().to_string(),
                     last_log: raft.last_log,
                     applied: raft.applied,
                     snapshot: raft.snapshot,
@@ -239,7 +239,7 @@ impl Node {
         serde_json::json!({
             "node_id": self.config.node_id,
             "cluster_id": self.config.cluster_id,
-            "role": role_name(raft.role),
+            "role": raft.role.name(),
             "term": leadership.term,
             "leader": leadership.leader_address,
             "leader_id": leadership.leader,
@@ -294,16 +294,6 @@ impl Node {
         ];
         metrics.extend(plain.into_iter().map(|(name, value)| (name, Vec::new(), value)));
         metrics
-    }
-}
-
-fn role_name(role: raft::Role) -> &'static str {
-    match role {
-        raft::Role::Leader => "leader",
-        raft::Role::Follower => "follower",
-        raft::Role::Learner => "learner",
-        raft::Role::Candidate => "candidate",
-        raft::Role::Stopped => "stopped",
     }
 }
 
