@@ -81,7 +81,7 @@ def cat(
     with where(masters, directory).connect(timeout) as fs:
         for path in paths:
             with fs.open(path, "rb", buffering=0) as file:
-                while count := file.readinto(buffer):  # type: ignore[attr-defined]  # a raw file
+                while count := file.readinto(buffer):
                     sys.stdout.buffer.write(buffer[:count])
         sys.stdout.buffer.flush()
 

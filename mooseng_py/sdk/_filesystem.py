@@ -6,11 +6,12 @@ Who asks is the process: its effective user, group and supplementary groups, che
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, overload
 
 from mooseng_py.errors import MooseError
 from mooseng_py.proto import name_pb2
@@ -20,6 +21,16 @@ from ._engine import Engine, NativeClient
 from ._files import RawFile, parse_mode, wrap
 from ._paths import StrPath, encode, error, join, shown, split
 from ._stat import BLOCK_BYTES, DirEntry, StatResult, StatVfs
+
+if TYPE_CHECKING:
+    from _typeshed import (
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+        ReadableBuffer,
+    )
 
 _PAGE_ENTRIES = 1000
 _RENAME_NOREPLACE = 1
@@ -51,6 +62,78 @@ class FileSystem:
         self.close()
 
     # ---- files -----------------------------------------------------------------------------------------------------
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: OpenTextMode = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: OpenBinaryMode,
+        buffering: Literal[0],
+        encoding: None = None,
+        errors: None = None,
+        newline: None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> RawFile: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: OpenBinaryModeUpdating,
+        buffering: Literal[-1, 1] = -1,
+        encoding: None = None,
+        errors: None = None,
+        newline: None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> io.BufferedRandom: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: OpenBinaryModeWriting,
+        buffering: Literal[-1, 1] = -1,
+        encoding: None = None,
+        errors: None = None,
+        newline: None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> io.BufferedWriter: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: OpenBinaryModeReading,
+        buffering: Literal[-1, 1] = -1,
+        encoding: None = None,
+        errors: None = None,
+        newline: None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> io.BufferedReader: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        *,
+        permissions: int = 0o666,
+    ) -> Any: ...
     def open(
         self,
         path: StrPath,
@@ -61,7 +144,7 @@ class FileSystem:
         newline: str | None = None,
         *,
         permissions: int = 0o666,
-    ) -> IO[Any]:
+    ) -> Any:
         """As the built-in `open`. `permissions`: of a file that is made, before the umask.
 
         `close()` returns when the data is on stable storage of every copy, and raises when it could not be.
@@ -112,10 +195,9 @@ class FileSystem:
     def read_bytes(self, path: StrPath) -> bytes:
         """The whole content."""
         with self.open(path, "rb", buffering=0) as file:
-            content: bytes = file.read()
-            return content
+            return file.read()
 
-    def write_bytes(self, path: StrPath, data: bytes | bytearray | memoryview) -> int:
+    def write_bytes(self, path: StrPath, data: ReadableBuffer) -> int:
         """Replace the content by `data`, durably; the number of bytes."""
         with self.open(path, "wb", buffering=0) as file:
             _trees.write_all(file, memoryview(data).cast("B"))
@@ -127,7 +209,7 @@ class FileSystem:
     def write_text(self, path: StrPath, text: str, encoding: str = "utf-8") -> int:
         return self.write_bytes(path, text.encode(encoding))
 
-    def fsync(self, file: IO[Any]) -> None:
+    def fsync(self, file: IO[Any] | io.IOBase) -> None:
         """Everything written to `file` is on stable storage of every copy when this returns."""
         file.flush()
         raw = getattr(getattr(file, "buffer", file), "raw", file)
