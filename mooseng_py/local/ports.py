@@ -41,9 +41,11 @@ def _by_whom(port: int) -> str:
     if inode is None:
         return ""
     wanted = f"socket:[{inode}]"
-    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  # plain names are wanted
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # plain names are wanted
         try:
-            if any(os.readlink(f"/proc/{pid}/fd/{handle}") == wanted for handle in os.listdir(f"/proc/{pid}/fd")):  # noqa: PTH208  # as above
+            if any(
+                os.readlink(f"/proc/{pid}/fd/{handle}") == wanted for handle in os.listdir(f"/proc/{pid}/fd")
+            ):  # as above
                 with open(f"/proc/{pid}/cmdline", "rb") as stream:
                     command = stream.read().replace(b"\0", b" ").decode(errors="replace").strip()
                 return f" by process {pid}, {command[:120]!r}"
