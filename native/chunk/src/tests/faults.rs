@@ -1,1 +1,121 @@
-//! x
+//! Failing writes and syncs, in every place of every operation.
+
+use base::crc::piece_crcs;
+use base::limits::BLOCK_BYTES;
+
+use super::{chunk, get, new_folder, noise, open, put};
+use crate::disk::Part;
+use crate::tap::Fault;
+
+#[test]
+fn a_failed_fsync_fences_the_disk_until_the_store_is_opened_anew() {
+    let disk = new_folder();
+    let store = open(disk.path());
+    let data = noise(1, 9000);
+    put(&store, chunk(1, 1), 0, &data).expect("a write");
+    store.sync(chunk(1, 1)).expect("a sync");
+    put(&store, chunk(1, 1), 20_000, &data).expect("a write");
+    *store.disk_for_tests(0).tap.fault.lock() = Fault { after_syncs: Some(0), errno: libc::EIO, ..Fault::default() };
+    assert_eq!(store.sync(chunk(1, 1)).expect_err("failed").errno, libc::EIO);
+    for _ in 0..2 {
+        assert_eq!(store.sync(chunk(1, 1)).expect_err("never retried").errno, libc::EIO);
+        assert_eq!(put(&store, chunk(1, 1), 0, &data).expect_err("fenced").errno, libc::EIO);
+        assert_eq!(put(&store, chunk(2, 1), 0, &data).expect_err("fenced").errno, libc::EIO);
+    }
+    assert!(store.disks()[0].state.starts_with("failed: "));
+    assert_eq!((store.lost(), store.inventory().len()), (vec![1], 0));
+    drop(store);
+    let store = open(disk.path());
+    assert!(get(&store, chunk(1, 1), 0, 9000).expect("synced data is there") == data);
+}
+
+#[test]
+fn a_write_that_fails_anywhere_leaves_the_chunk_readable_and_mostly_as_before() {
+    // (part, writes let through, bytes of the failing write that still arrive)
+    let places = [Part::Data, Part::Sums].into_iter().flat_map(|part| (0..4).map(move |after| (part, after)));
+    for (part, after) in places {
+        for short_bytes in [0, 100, 4096, 5000] {
+            let disk = new_folder();
+            let store = open(disk.path());
+            let (old, new) = (noise(1, 3 * BLOCK_BYTES), noise(2, 4 * BLOCK_BYTES));
+            put(&store, chunk(1, 1), 0, &old).expect("a write");
+            store.sync(chunk(1, 1)).expect("a sync");
+            store.flush_lazy();
+            let fault = Fault { after_writes: Some((part, after)), errno: libc::ENOSPC, short_bytes, ..Fault::default() };
+            *store.disk_for_tests(0).tap.fault.lock() = fault;
+            // Stable blocks, absent ones and parts of both.
+            let offset = 2 * BLOCK_BYTES + 50;
+            let written = put(&store, chunk(1, 1), offset as u32, &new);
+            *store.disk_for_tests(0).tap.fault.lock() = Fault::default();
+            let check = |store: &crate::Store| {
+                let all = get(store, chunk(1, 1), 0, 16 * BLOCK_BYTES as u32).expect("no rot");
+                assert!(all[..2 * BLOCK_BYTES] == old[..2 * BLOCK_BYTES], "untouched blocks are as before");
+                let wanted = |i: usize| match i.checked_sub(offset) {
+                    Some(at) if at < new.len() => new[at],
+                    _ => old.get(i).copied().unwrap_or(0),
+                };
+                let before = |i: usize| old.get(i).copied().unwrap_or(0);
+                let fine = (0..all.len()).all(|i| all[i] == wanted(i) || (written.is_err() && all[i] == before(i)));
+                assert!(fine, "{part:?} after {after}, short {short_bytes}: neither old nor new");
+            };
+            check(&store);
+            store.sync(chunk(1, 1)).expect("a sync");
+            check(&store);
+            store.flush_lazy();
+            drop(store);
+            check(&open(disk.path()));
+        }
+    }
+}
+
+#[test]
+fn a_first_write_that_fails_leaves_no_chunk() {
+    let disk = new_folder();
+    let store = open(disk.path());
+    let fault = Fault { after_writes: Some((Part::Data, 0)), errno: libc::ENOSPC, ..Fault::default() };
+    *store.disk_for_tests(0).tap.fault.lock() = fault;
+    assert_eq!(put(&store, chunk(1, 1), 0, b"data").expect_err("full").errno, libc::ENOSPC);
+    assert!(store.inventory().is_empty());
+    assert_eq!(store.disks()[0].chunks, 0);
+    put(&store, chunk(1, 1), 0, b"data").expect("room again");
+    assert_eq!(get(&store, chunk(1, 1), 0, 4).expect("a read"), b"data");
+}
+
+#[test]
+fn a_version_advance_that_fails_is_old_or_new_after_a_restart() {
+    for part_and_after in [(Part::Sums, 0), (Part::Sums, 1)] {
+        let disk = new_folder();
+        let store = open(disk.path());
+        let data = noise(1, 9000);
+        put(&store, chunk(1, 1), 0, &data).expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        let fault = Fault { after_writes: Some(part_and_after), errno: libc::ENOSPC, ..Fault::default() };
+        *store.disk_for_tests(0).tap.fault.lock() = fault;
+        assert_eq!(store.fence(chunk(1, 2)).expect_err("failed").errno, libc::ENOSPC);
+        drop(store);
+        let store = open(disk.path());
+        let version = store.inventory()[0].version;
+        assert!(get(&store, chunk(1, version), 0, 9000).expect("a read") == data);
+    }
+}
+
+#[test]
+fn a_copy_that_fails_or_is_older_replaces_nothing() {
+    let disk = new_folder();
+    let store = open(disk.path());
+    let data = noise(1, 9000);
+    put(&store, chunk(1, 3), 0, &data).expect("a write");
+    assert_eq!(store.begin_copy(chunk(1, 2)).err().expect("older").errno, libc::ESTALE);
+    let copy = store.begin_copy(chunk(1, 4)).expect("a copy");
+    assert_eq!(copy.write(0, &data, &[0; 12]).expect_err("wrong checksums").errno, libc::EBADMSG);
+    store.fence(chunk(1, 5)).expect("a fence meanwhile");
+    assert_eq!(copy.finish().expect_err("older by now").errno, libc::ESTALE);
+    let copy = store.begin_copy(chunk(1, 6)).expect("a copy");
+    copy.write(0, b"new", &piece_crcs(0, b"new")).expect("a write");
+    *store.disk_for_tests(0).tap.fault.lock() = Fault { after_syncs: Some(1), errno: libc::EIO, ..Fault::default() };
+    assert_eq!(copy.finish().expect_err("failed").errno, libc::EIO);
+    drop(store);
+    let store = open(disk.path());
+    assert_eq!(store.inventory()[0].version, 5);
+    assert!(get(&store, chunk(1, 5), 0, 9000).expect("a read") == data);
+}

@@ -45,6 +45,11 @@ pub fn get(store: &Store, chunk: ChunkRef, offset: u32, length: u32) -> Result<V
     Ok(read.data[start..start + length as usize].to_vec())
 }
 
+/// A folder in memory where there is one: these tests are about order and not about the disk.
+pub fn new_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
 /// Bytes that differ by seed and place.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -6,7 +6,7 @@ use base::crc::piece_crcs;
 use base::limits::BLOCK_BYTES;
 use proptest::prelude::*;
 
-use super::{chunk, config, get, noise, put};
+use super::{chunk, config, get, new_folder, noise, put};
 use crate::types::{DirectIo, ScrubCursor};
 use crate::Store;
 
@@ -66,8 +66,7 @@ fn check(store: &Store, model: &BTreeMap<u64, Held>) -> std::result::Result<(), 
 }
 
 fn run(ops: Vec<Op>, direct_io: DirectIo) -> std::result::Result<(), TestCaseError> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let second = tempfile::tempdir().expect("a folder");
+    let (folder, second) = (new_folder(), new_folder());
     let open = || {
         let config = crate::StoreConfig { direct_io, ..config(&[folder.path(), second.path()]) };
         // Two open slots for four chunks: closing and opening again is part of the test.
@@ -149,7 +148,7 @@ proptest! {
 
 #[test]
 fn long_writes_past_the_page_cache_mix_with_short_ones() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder on a disk");
     let store = Store::open(crate::StoreConfig { direct_io: DirectIo::On, ..config(&[folder.path()]) }).expect("open");
     let mut bytes = vec![0; 4 << 20];
     for round in 0u64..30 {
@@ -171,7 +170,7 @@ fn long_writes_past_the_page_cache_mix_with_short_ones() {
 
 #[test]
 fn spans_outside_the_chunk_and_wrong_checksums_change_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = new_folder();
     let store = super::open(folder.path());
     let end = base::limits::CHUNK_BYTES as u32;
     assert_eq!(put(&store, chunk(1, 1), end - 3, b"four").expect_err("beyond").errno, libc::EINVAL);
