@@ -29,11 +29,12 @@ class PlannerLoop:
         self._log = log
         self._interval_s = config.plan_interval_ms / 1000
         self._settings = PlannerSettings(
-            healing=HealingBudget(per_server=config.heal_per_server, down_ms=config.heal_delay_ms),
+            healing=HealingBudget(bytes_per_server=config.heal_bytes_per_server, down_ms=config.heal_delay_ms),
             orphan_delay_ms=config.orphan_delay_s * 1000,
         )
         self._counts: Counter[str] = Counter()
         self._complaint = ""
+        self._repairing = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="planners", daemon=True)
         self._thread.start()
@@ -75,20 +76,22 @@ class PlannerLoop:
             return
         self._counts["rounds"] += 1
         intents = plan(view, self._settings)
+        self._tell(view, intents)
         if is_empty(intents) or self._stopping.is_set():
             return
         self._count(intents)
         reply = IntentsReply.FromString(self._node.call(methods.INTENTS, intents.SerializeToString()))
         if reply.HasField("error"):
             self._complain(reply.error.message)
-        elif intents.heal or intents.drop:
-            self._log.info(
-                "repairs planned",
-                heal=len(intents.heal),
-                drop=len(intents.drop),
-                accepted=reply.accepted,
-                refused=reply.refused,
-            )
+
+    def _tell(self, view: ClusterView, intents: Intents) -> None:
+        """When repairs begin, and when nothing is left to repair; not each round in between."""
+        busy = bool(intents.heal or intents.drop or view.healing)
+        if busy and not self._repairing:
+            self._log.info("repairs begin", too_few_copies=view.under_replicated, without_copies=view.missing)
+        elif self._repairing and not busy:
+            self._log.info("repairs end", too_few_copies=view.under_replicated, without_copies=view.missing)
+        self._repairing = busy
 
     def _count(self, intents: Intents) -> None:
         self._counts.update(

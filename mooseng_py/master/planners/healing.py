@@ -9,21 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mooseng_py.proto.cluster_pb2 import ChunkTrouble, ClusterView, DropIntent, HealIntent, ServerView
+from mooseng_py.proto.cluster_pb2 import ChunkState, ChunkTrouble, ClusterView, DropIntent, HealIntent, ServerView
 
 from .weights import CHUNK_BYTES, free_bytes, takes_chunks
+
+# What the smallest copy counts as: even an empty one costs commits, syncs and round trips.
+_LEAST_COST_BYTES = 4 << 20
+
+
+def cost_bytes(chunk: ChunkState) -> int:
+    """What copying `chunk` takes of the budget."""
+    return max(chunk.stored_bytes, _LEAST_COST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class HealingBudget:
     """What healing may use.
 
-    `per_server`: copies at a time from or to one server; more slows clients down. `quiet_ms`: a chunk written to more
-    recently is left alone, unless one copy is left. `down_ms`: a server silent for longer is not waited for; shorter
-    makes copies for every restart.
+    `bytes_per_server`: being copied from or to one server at a time; more slows clients down. `quiet_ms`: a chunk
+    written to more recently is left alone, unless one copy is left. `down_ms`: a server silent for longer is not waited
+    for; shorter makes copies for every restart.
     """
 
-    per_server: int = 4
+    bytes_per_server: int = 256 << 20
     quiet_ms: int = 1000
     down_ms: int = 10_000
     drops: int = 1000
@@ -40,37 +48,42 @@ class _Room:
 
     def __init__(self, cluster: ClusterView, budget: HealingBudget) -> None:
         self.servers = {server.server_id: server for server in cluster.servers}
-        self.per_server = budget.per_server
-        self.busy = Counter(chunk.heal_target for chunk in cluster.healing)
+        self.bytes_per_server = budget.bytes_per_server
+        self.busy_bytes: Counter[int] = Counter()
+        for chunk in cluster.healing:
+            self.busy_bytes[chunk.heal_target] += cost_bytes(chunk)
         self.promised_bytes: Counter[int] = Counter()
 
     def source(self, trouble: ChunkTrouble) -> int | None:
         """The least busy live copy."""
-        able = [server for server in _good(trouble) if self.busy[server] < self.per_server]
-        return min(able, key=lambda server: (self.busy[server], server), default=None)
+        able = [server for server in _good(trouble) if self._has_budget(server, trouble.chunk)]
+        return min(able, key=lambda server: (self.busy_bytes[server], server), default=None)
 
-    def target(self, members: set[int]) -> int | None:
-        """The server outside `members` with the most room left."""
+    def target(self, chunk: ChunkState) -> int | None:
+        """The least busy server outside the write set, of these the one with the most room left."""
+        members = set(chunk.servers)
         able = [
-            server for server in self.servers.values() if server.server_id not in members and self._can_take(server)
+            server
+            for server in self.servers.values()
+            if server.server_id not in members and self._has_room(server) and self._has_budget(server.server_id, chunk)
         ]
         if not able:
             return None
         return min(
-            able, key=lambda server: (self.busy[server.server_id], -self._left(server), server.server_id)
+            able, key=lambda server: (self.busy_bytes[server.server_id], -self._left(server), server.server_id)
         ).server_id
 
     def exists_target(self, members: set[int]) -> bool:
         """As `target`, without looking at how busy servers are."""
         return any(server.server_id not in members and self._has_room(server) for server in self.servers.values())
 
-    def take(self, source: int, target: int) -> None:
-        self.busy[source] += 1
-        self.busy[target] += 1
+    def take(self, chunk: ChunkState, source: int, target: int) -> None:
+        self.busy_bytes[source] += cost_bytes(chunk)
+        self.busy_bytes[target] += cost_bytes(chunk)
         self.promised_bytes[target] += CHUNK_BYTES
 
-    def _can_take(self, server: ServerView) -> bool:
-        return self._has_room(server) and self.busy[server.server_id] < self.per_server
+    def _has_budget(self, server: int, chunk: ChunkState) -> bool:
+        return self.busy_bytes[server] + cost_bytes(chunk) <= self.bytes_per_server
 
     def _has_room(self, server: ServerView) -> bool:
         return (
@@ -101,9 +114,9 @@ def plan_healing(cluster: ClusterView, *, budget: HealingBudget) -> HealingPlan:
             if len(plan.drop) < budget.drops:
                 plan.drop.append(DropIntent(chunk_id=chunk.id, version=chunk.version, server_id=dropped))
         elif len(chunk.servers) < cluster.copies:
-            source, target = room.source(trouble), room.target(set(chunk.servers))
+            source, target = room.source(trouble), room.target(chunk)
             if source is not None and target is not None:
-                room.take(source, target)
+                room.take(chunk, source, target)
                 plan.heal.append(HealIntent(chunk_id=chunk.id, version=chunk.version, source=source, target=target))
     return plan
 

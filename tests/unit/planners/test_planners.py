@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooseng_py.master.planners import HealingBudget, PlannerSettings, plan, plan_deletion, plan_healing, plan_weights
+from mooseng_py.master.planners.healing import cost_bytes
 from mooseng_py.master.planners.weights import CHUNK_BYTES
 from mooseng_py.proto.cluster_pb2 import (
     ChunkState,
@@ -34,7 +35,8 @@ def server(number: int, *, up: bool = True, free: int = 100 * GIB, weight: int =
 def trouble(
     chunk: int, servers: list[int], live: list[int], *, bad: Sequence[int] = (), idle_ms: int = 9999
 ) -> ChunkTrouble:
-    state = ChunkState(id=chunk, version=3, servers=servers, written=True)
+    # A chunk has one size, whichever way it comes up.
+    state = ChunkState(id=chunk, version=3, servers=servers, written=True, stored_bytes=(chunk % 5) << 24)
     return ChunkTrouble(chunk=state, live=live, bad=bad, idle_ms=idle_ms)
 
 
@@ -82,7 +84,12 @@ def views(draw: st.DrawFn) -> ClusterView:
     return view(servers, troubled, healing=healing, orphans=orphans)
 
 
-budgets = st.builds(HealingBudget, per_server=st.integers(1, 4), quiet_ms=st.just(1000), drops=st.integers(0, 5))
+budgets = st.builds(
+    HealingBudget,
+    bytes_per_server=st.sampled_from([64 << 20, 100 << 20]),
+    quiet_ms=st.just(1000),
+    drops=st.integers(0, 5),
+)
 
 
 def good(found: ChunkTrouble) -> set[int]:
@@ -114,9 +121,10 @@ def test_the_last_good_copy_is_never_dropped(cluster: ClusterView, budget: Heali
 def test_the_budget_is_kept_and_each_chunk_gets_one_intent(cluster: ClusterView, budget: HealingBudget) -> None:
     healing = plan_healing(cluster, budget=budget)
     for number in IDS:
-        own = sum(number in (heal.source, heal.target) for heal in healing.heal)
-        running = sum(chunk.heal_target == number for chunk in cluster.healing)
-        assert own == 0 or own + running <= budget.per_server
+        cost = {found.chunk.id: cost_bytes(found.chunk) for found in cluster.troubled}
+        own = sum(cost[heal.chunk_id] for heal in healing.heal if number in (heal.source, heal.target))
+        running = sum(cost_bytes(chunk) for chunk in cluster.healing if chunk.heal_target == number)
+        assert own == 0 or own + running <= budget.bytes_per_server
         promised = sum(heal.target == number for heal in healing.heal) * CHUNK_BYTES
         free = sum(d.free_bytes for s in cluster.servers if s.server_id == number for d in s.disks if d.state == "ok")
         assert promised <= free
