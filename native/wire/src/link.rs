@@ -257,10 +257,12 @@ pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
     Ok(())
 }
 
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
+
 /// Connections by address, made when first needed and made anew after they broke.
 pub struct Links {
     config: LinkConfig,
-    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Arc<Link>>>>>>,
+    slots: Mutex<HashMap<String, Slot>>,
 }
 
 impl Links {
