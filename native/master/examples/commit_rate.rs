@@ -1,5 +1,5 @@
 //! How many changes of names three masters commit per second, and what CPU one costs. All three run in this process,
-//! on one disk; the client's frames and FUSE are not part of it. Usage: commit_rate [seconds per step] [directory]
+//! on one disk; the client's frames and FUSE are not part of it. Usage: commit_rate [seconds per step] [commit window] [directory]
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ fn cpu_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-async fn start(dir: &std::path::Path, count: usize) -> Vec<Arc<Master>> {
+async fn start(dir: &std::path::Path, count: usize, window: usize) -> Vec<Arc<Master>> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
     let peers: BTreeMap<usize, String> =
         listeners.iter().enumerate().map(|(at, l)| (at + 1, l.local_addr().expect("bound").to_string())).collect();
@@ -30,7 +30,7 @@ async fn start(dir: &std::path::Path, count: usize) -> Vec<Arc<Master>> {
     for (id, address) in &peers {
         let json = serde_json::json!({
             "cluster_id": "bench", "node_id": id, "listen": address, "advertise": address, "peers": peers,
-            "data_dir": dir.join(format!("m{id}")),
+            "data_dir": dir.join(format!("m{id}")), "commit_window": window,
         });
         let config = MasterConfig::from_json(&json.to_string()).expect("a good configuration");
         masters.push(Master::start(config).await.expect("a master"));
@@ -103,9 +103,10 @@ async fn step(master: &Arc<Master>, workers: usize, seconds: f64) {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    let window: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1);
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(parent).expect("a directory");
-    let masters = start(dir.path(), 3).await;
+    let masters = start(dir.path(), 3, window).await;
     let leader = leader(&masters).await;
     for workers in [1, 8, 64, 256] {
         step(&leader, workers, seconds).await;

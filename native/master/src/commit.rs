@@ -24,8 +24,6 @@ const BATCH_COMMANDS: usize = 1024;
 const BATCH_BYTES: usize = 1 << 20;
 /// Largest single mutation; names, targets and inline data are far below.
 pub const COMMAND_BYTES: usize = 256 << 10;
-/// Entries on their way at a time. One waits for each sync alone; more than a few make batches small.
-const WINDOW: usize = 2;
 /// How long a caller waits for its commit. Without a quorum the answer is then "unknown": the operation id makes a retry exact.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,9 +40,10 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub fn start(consensus: Arc<Consensus>, machine: Arc<Machine>, metrics: Arc<Metrics>) -> Committer {
+    /// `window`: entries on their way at a time.
+    pub fn start(consensus: Arc<Consensus>, machine: Arc<Machine>, metrics: Arc<Metrics>, window: usize) -> Committer {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(propose(consensus, machine, metrics, waiting)).abort_handle();
+        let task = tokio::spawn(propose(consensus, machine, metrics, window, waiting)).abort_handle();
         Committer { queue, task }
     }
 
@@ -135,6 +134,7 @@ async fn propose(
     consensus: Arc<Consensus>,
     machine: Arc<Machine>,
     metrics: Arc<Metrics>,
+    window: usize,
     mut queue: mpsc::Receiver<Waiting>,
 ) {
     let mut stamps = Stamps::new();
@@ -142,14 +142,14 @@ async fn propose(
     let mut left = None;
     loop {
         let first = match left.take() {
-            Some(first) if on_the_way.len() < WINDOW => first,
+            Some(first) if on_the_way.len() < window => first,
             held => {
                 left = held;
                 tokio::select! {
                     // First, so that a new entry is polled, and thereby submitted, before the next one is made.
                     biased;
                     Some(()) = on_the_way.next() => continue,
-                    first = queue.recv(), if left.is_none() && on_the_way.len() < WINDOW => match first {
+                    first = queue.recv(), if left.is_none() && on_the_way.len() < window => match first {
                         Some(first) => first,
                         None => return,
                     },

@@ -44,6 +44,9 @@ pub struct MasterConfig {
     /// A silent chunkserver takes no new chunks after this long.
     #[serde(default = "server_timeout_ms")]
     pub server_timeout_ms: u64,
+    /// Entries of the log on their way at a time. More cost CPU for smaller batches; one leaves the disk idle between.
+    #[serde(default = "commit_window")]
+    pub commit_window: usize,
 }
 
 fn three() -> u32 {
@@ -75,6 +78,10 @@ fn session_timeout_ms() -> u64 {
 }
 fn server_timeout_ms() -> u64 {
     3000
+}
+
+fn commit_window() -> usize {
+    1
 }
 
 /// Largest inline limit: a batch of such writes must still fit in frames.
@@ -134,6 +141,9 @@ impl MasterConfig {
         }
         if self.session_timeout_ms < 200 {
             return Err(refused(format!("session_timeout_ms is {}; at least 200", self.session_timeout_ms)));
+        }
+        if !(1..=64).contains(&self.commit_window) {
+            return Err(refused(format!("commit_window is {}; it must be 1 to 64", self.commit_window)));
         }
         if self.server_timeout_ms < 200 {
             return Err(refused(format!("server_timeout_ms is {}; at least 200", self.server_timeout_ms)));

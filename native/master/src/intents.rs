@@ -1,6 +1,7 @@
 //! Carries out what planners and operators ask of the leader: intents, admin commands, a transfer of leadership.
 //! Everything is checked against the state as it is now; a planner's view may be a second old.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base::{Error, Result};
@@ -113,10 +114,15 @@ impl Node {
     }
 
     async fn purge_by_hand(&self, term: u64, purge: Purge) -> Result<AdminReply> {
-        if let Some(held) = purge.inodes.iter().find(|inode| self.machine.soft.sessions.lock().is_held(**inode)) {
-            return Err(Error::namespace(libc::EBUSY, format!("inode {held} is open; close it first")));
-        }
-        self.committer.admin(term, Op::Purge(purge)).await
+        let wanted: BTreeSet<u64> = purge.inodes.into_iter().collect();
+        let inodes = self.machine.soft.sessions.lock().begin_purge(&wanted, wanted.len());
+        let outcome = if inodes.len() == wanted.len() {
+            self.committer.admin(term, Op::Purge(Purge { inodes: inodes.clone() })).await
+        } else {
+            Err(Error::namespace(libc::EBUSY, "some of these inodes are open; close them first"))
+        };
+        self.machine.soft.sessions.lock().end_purge(&inodes);
+        outcome
     }
 
     pub async fn transfer(&self, request: TransferLeader) -> Result<AdminReply> {

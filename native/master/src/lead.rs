@@ -71,7 +71,6 @@ async fn serve_term(node: &Arc<Node>, term: u64) {
     }
     bootstrap(node, term).await;
     let mut driver = Driver::new(node.clone(), term);
-    node.end_stray_heals(term).await;
     node.serving.send_replace(term);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -105,7 +104,8 @@ struct Driver {
     term: u64,
     /// Unlinked inodes whose data is kept.
     orphans: BTreeSet<u64>,
-    stray_heals_at: Instant,
+    /// When stray healing marks were last looked for; the marks of older leaders are ended first.
+    stray_heals_at: Option<Instant>,
     scan: ScanClock,
 }
 
@@ -113,7 +113,7 @@ impl Driver {
     fn new(node: Arc<Node>, term: u64) -> Driver {
         let now = Instant::now();
         let orphans = node.machine.state().orphans().into_iter().collect();
-        Driver { node, term, orphans, stray_heals_at: now, scan: ScanClock::new(now) }
+        Driver { node, term, orphans, stray_heals_at: None, scan: ScanClock::new(now) }
     }
 
     async fn step(&mut self) {
@@ -123,9 +123,9 @@ impl Driver {
         self.purge().await;
         self.node.pump_deletes();
         self.node.pump_heals(self.term);
-        if self.stray_heals_at.elapsed() > STRAY_HEALS_EVERY {
+        if self.stray_heals_at.is_none_or(|at| at.elapsed() > STRAY_HEALS_EVERY) {
             self.node.end_stray_heals(self.term).await;
-            self.stray_heals_at = Instant::now();
+            self.stray_heals_at = Some(Instant::now());
         }
         self.scan.start_if_due(&self.node);
     }
@@ -133,12 +133,18 @@ impl Driver {
     fn take_events(&mut self) {
         let inbox = self.node.machine.take_events();
         if inbox.lost {
-            self.orphans = self.node.machine.state().orphans().into_iter().collect();
+            let state = self.node.machine.state();
+            self.orphans = state.orphans().into_iter().collect();
+            let committed = state.sessions().into_iter().map(|session| session.id).collect();
+            self.node.machine.soft.sessions.lock().retain(&committed);
+            self.scan.changed = true;
         }
-        self.scan.changed |= inbox.lost || !inbox.events.is_empty();
         for event in inbox.events {
             match event {
-                Event::ChunksFreed(chunks) => self.node.deletes.lock().freed(&chunks),
+                Event::ChunksFreed(chunks) => {
+                    self.scan.changed = true;
+                    self.node.deletes.lock().freed(&chunks);
+                }
                 Event::Orphaned(inode) => {
                     self.orphans.insert(inode);
                 }
@@ -146,7 +152,7 @@ impl Driver {
                     self.orphans.remove(&inode);
                 }
                 Event::SessionEnded(session) => self.node.machine.soft.sessions.lock().end(session),
-                Event::ChunkChanged(_) => {}
+                Event::ChunkChanged(_) => self.scan.changed = true,
             }
         }
     }

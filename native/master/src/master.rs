@@ -141,7 +141,7 @@ fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensu
     let metrics = Arc::new(Metrics::default());
     Node {
         leadership: consensus.leadership(),
-        committer: Committer::start(consensus.clone(), machine.clone(), metrics.clone()),
+        committer: Committer::start(consensus.clone(), machine.clone(), metrics.clone(), config.commit_window),
         machine,
         consensus,
         metrics,

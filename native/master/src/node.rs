@@ -49,7 +49,10 @@ impl Node {
     /// The term this master leads and serves, or who else to ask.
     pub async fn lead(&self) -> Result<u64> {
         if self.stopping.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Unavailable, libc::EAGAIN, "this master is stopping; ask another one"));
+            let other = Some(self.leadership.borrow().clone()).filter(|now| !now.is_leader);
+            let leader = other.and_then(|now| now.leader_address);
+            let message = "this master is stopping; ask another one";
+            return Err(Error { leader, ..Error::new(ErrorKind::Unavailable, libc::EAGAIN, message) });
         }
         if let Some(term) = self.serving_term() {
             return Ok(term);

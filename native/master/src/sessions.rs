@@ -135,6 +135,14 @@ impl Sessions {
         }
     }
 
+    /// Forget sessions that are not committed any more.
+    pub fn retain(&mut self, committed: &HashSet<u64>) {
+        let ended: Vec<u64> = self.live.keys().copied().filter(|session| !committed.contains(session)).collect();
+        for session in ended {
+            self.end(session);
+        }
+    }
+
     fn let_go(&mut self, inode: u64) {
         if let Some(count) = self.holders.get_mut(&inode) {
             *count -= 1;
