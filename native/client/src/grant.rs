@@ -3,11 +3,12 @@
 
 use base::limits::CHUNK_BYTES;
 use base::time::Deadline;
-use base::{Error, Result};
+use base::{Error, ErrorKind, Result};
 use wire::Method;
 use wire::proto::name_request::Op;
 use wire::proto::{ChunkInfo, ChunkTrim, GrantWrite, NameReply, Replica, TrimDone};
 
+use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::file::{Body, Convert, FileRef, State};
 use crate::metrics::add;
@@ -26,8 +27,22 @@ pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &
     {
         return Ok(info); // somebody else got it meanwhile
     }
-    let op = Op::GrantWrite(GrantWrite { inode: file.inode, index, version: seen, failed: failed.to_vec() });
-    let reply = core.name_until(&creds, op, core.deadline()).await?;
+    let (deadline, mut backoff) = (core.deadline(), Backoff::default());
+    let reply = loop {
+        let op = Op::GrantWrite(GrantWrite { inode: file.inode, index, version: seen, failed: failed.to_vec() });
+        match core.name_until(&creds, op, deadline).await {
+            // Too few chunkservers are up just now. With nobody to leave out there is nothing else to try.
+            Err(error)
+                if error.kind == ErrorKind::Unavailable
+                    && failed.is_empty()
+                    && !deadline.passed()
+                    && core.check_open().is_ok() =>
+            {
+                backoff.wait().await;
+            }
+            outcome => break outcome?,
+        }
+    };
     let info = reply.chunks.first().cloned().ok_or_else(|| Error::integrity("a grant came without its chunk"))?;
     let gone = failed.iter().filter(|id| !info.replicas.iter().any(|replica| replica.server_id == **id)).count();
     if gone > 0 {
