@@ -1,12 +1,21 @@
 //! CRC-32C (Castagnoli), hardware where the CPU has it, combinable. Source: RFC 3720, appendix B.4.
 
-use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
+use crc_fast::{CrcAlgorithm, Digest, checksum, checksum_combine};
 
 use crate::limits::BLOCK_BYTES;
 
 /// CRC-32C of `data`.
 pub fn crc32c(data: &[u8]) -> u32 {
     checksum(CrcAlgorithm::Crc32Iscsi, data) as u32
+}
+
+/// CRC-32C of the parts one after the other.
+pub fn crc32c_of(parts: &[&[u8]]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    for part in parts {
+        digest.update(part);
+    }
+    digest.finalize() as u32
 }
 
 /// CRC-32C of `a` followed by `b`, from the CRCs of both and the length of `b` in bytes.
@@ -67,6 +76,7 @@ mod tests {
         fn combining_two_crcs_gives_the_crc_of_both(a: Vec<u8>, b: Vec<u8>) {
             let whole = [a.clone(), b.clone()].concat();
             prop_assert_eq!(combine(crc32c(&a), crc32c(&b), b.len() as u64), crc32c(&whole));
+            prop_assert_eq!(crc32c_of(&[&a, &b]), crc32c(&whole));
         }
 
         #[test]

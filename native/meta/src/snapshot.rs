@@ -152,7 +152,7 @@ fn block_header(section: Section, count: u32, payload: &[u8]) -> [u8; BLOCK_HEAD
     header[0] = section as u8;
     header[1..5].copy_from_slice(&count.to_le_bytes());
     header[5..9].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    let crc = base::crc::combine(crc32c(&header[..9]), crc32c(payload), payload.len() as u64);
+    let crc = base::crc::crc32c_of(&[&header[..9], payload]);
     header[9..].copy_from_slice(&crc.to_le_bytes());
     header
 }

@@ -75,7 +75,7 @@ impl Snapshots {
         self.newest.lock().clone()
     }
 
-    /// A file to receive into; it counts for nothing until `accept`.
+    /// A file to receive into; it counts for nothing until `install`.
     pub fn receive(&self) -> Result<(File, PathBuf)> {
         let name = u64::from_le_bytes(random_bytes()?);
         let path = self.folder.join(format!("{name:016x}.tmp"));
@@ -102,8 +102,21 @@ impl Snapshots {
         self.accept(&path)
     }
 
+    /// Make a snapshot that was received the newest; one that is in place already stays as it is.
+    pub fn install(&self, snapshot: Snapshot) -> Result<Snapshot> {
+        if snapshot.path.parent() != Some(&self.folder) {
+            let (mut copy, path) = self.receive()?;
+            io::copy(&mut File::open(&snapshot.path)?, &mut copy)?;
+            return self.accept(&path);
+        }
+        if snapshot.path.extension().is_some_and(|extension| extension == "tmp") {
+            return self.accept(&snapshot.path);
+        }
+        Ok(snapshot)
+    }
+
     /// Check a complete file, make it durable and the newest.
-    pub fn accept(&self, temporary: &Path) -> Result<Snapshot> {
+    fn accept(&self, temporary: &Path) -> Result<Snapshot> {
         let outcome = (|| {
             let mut snapshot = self.check(temporary)?;
             snapshot.file.sync_all()?;
@@ -142,7 +155,7 @@ impl Snapshots {
     }
 
     /// Read all of a file and check every checksum.
-    fn check(&self, path: &Path) -> Result<Snapshot> {
+    pub fn check(&self, path: &Path) -> Result<Snapshot> {
         let file = File::open(path)?;
         let bytes = file.metadata()?.len();
         let name = |error: Error| error.context(path.display());
@@ -197,7 +210,7 @@ fn piece_crc(head_crc: u32, position: u64, piece: &[u8]) -> u32 {
     let mut bound = [0u8; 12];
     bound[..4].copy_from_slice(&head_crc.to_le_bytes());
     bound[4..].copy_from_slice(&position.to_le_bytes());
-    crc::combine(crc::crc32c(&bound), crc::crc32c(piece), piece.len() as u64)
+    crc::crc32c_of(&[&bound, piece])
 }
 
 impl<W: Write> PieceWriter<W> {

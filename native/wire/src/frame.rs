@@ -46,7 +46,7 @@ pub fn encode_header(kind: Kind, method: u16, id: u64, message: &[u8], payload_l
 }
 
 fn header_crc(header: &[u8; HEADER_BYTES], message: &[u8]) -> u32 {
-    crc::combine(crc::crc32c(&header[..20]), crc::crc32c(message), message.len() as u64)
+    crc::crc32c_of(&[&header[..20], message])
 }
 
 /// What the header says, lengths checked.

@@ -55,7 +55,7 @@ fn record_crc(salt: &Salt, header: &[u8; HEADER_BYTES], payload: &[u8]) -> u32 {
     head[..16].copy_from_slice(salt);
     head[16..].copy_from_slice(header);
     head[20..24].fill(0); // the CRC itself
-    crc::combine(crc::crc32c(&head), crc::crc32c(payload), payload.len() as u64)
+    crc::crc32c_of(&[&head, payload])
 }
 
 /// Append one record to `out`, which starts on a record boundary.
