@@ -94,6 +94,7 @@ def stop(processes: Iterable[Process], timeout_s: float) -> list[Process]:
     asked = list(processes)
     for process in asked:
         process.send(signal.SIGTERM)
+        process.send(signal.SIGCONT)  # a paused one would not hear it
     stubborn = wait_gone(asked, timeout_s)
     kill(stubborn)
     return stubborn
