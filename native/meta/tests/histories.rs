@@ -28,7 +28,7 @@ fn chunk_of(world: &World, n: u8) -> ChunkState {
 
 /// The version that is right most of the time.
 fn version_of(chunk: &ChunkState, c: u16) -> u32 {
-    if c % 8 == 0 { u32::from(c) } else { chunk.version }
+    if c.is_multiple_of(8) { u32::from(c) } else { chunk.version }
 }
 
 fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
@@ -38,7 +38,9 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
     let size = sizes[usize::from(c % 8)];
     match kind % 14 {
         0 => Op::Mkdir(MkDir { parent, name, mode: 0o777 }),
-        1 | 2 => Op::Create(Create { parent, name, mode: u32::from(c), truncate: c % 3 == 0, ..Default::default() }),
+        1 | 2 => {
+            Op::Create(Create { parent, name, mode: u32::from(c), truncate: c.is_multiple_of(3), ..Default::default() })
+        }
         3 => Op::Unlink(Unlink { parent, name }),
         4 => Op::Rmdir(RmDir { parent, name }),
         5 => Op::Link(Link { inode: u64::from(c % 9), parent, name }),
@@ -54,12 +56,13 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
             inode,
             offset: u64::from(c % 70),
             data: vec![b; 3].into(),
-            append: c % 2 == 0,
+            append: c.is_multiple_of(2),
         }),
         9 | 10 => {
             let chunk = chunk_of(world, a);
-            let failed = chunk.servers.first().filter(|_| c % 4 == 0).copied().into_iter().collect();
-            let (inode, index) = if c % 4 == 0 { (chunk.inode, chunk.index) } else { (inode, u64::from(c / 4 % 4)) };
+            let failed = chunk.servers.first().filter(|_| c.is_multiple_of(4)).copied().into_iter().collect();
+            let (inode, index) =
+                if c.is_multiple_of(4) { (chunk.inode, chunk.index) } else { (inode, u64::from(c / 4 % 4)) };
             Op::GrantWrite(GrantWrite { inode, index, version: version_of(&chunk, c), failed })
         }
         11 | 12 => commit_op(world, a, c, size),
@@ -86,7 +89,7 @@ fn commit_op(world: &World, a: u8, c: u16, size: u64) -> Op {
         mtime_ns: i64::from(c % 2),
         stored: vec![stored(&info, u32::from(c))],
         expect_inline_version: attr.map_or(0, |attr| attr.data_version + u64::from(c % 16 == 1)),
-        convert_inline: c % 3 != 0,
+        convert_inline: !c.is_multiple_of(3),
     })
 }
 
@@ -101,14 +104,19 @@ fn admin_op(world: &World, (kind, a, b, c): Step) -> Admin {
         }
         1 => {
             let epoch = world.state.server(server_id).map_or(0, |server| server.epoch);
-            Admin::SetServerUp(SetServerUp { server_id, epoch, up: c % 4 != 0 })
+            Admin::SetServerUp(SetServerUp { server_id, epoch, up: !c.is_multiple_of(4) })
         }
         2 => Admin::SetWeights(SetWeights { weights: vec![ServerWeight { server_id, weight: u32::from(c % 4) * 50 }] }),
         3 | 4 => Admin::BeginHeal(BeginHeal { chunk_id, version, target: server_id }),
         5 => {
             let healing = world.state.healing();
             let heal = healing.get(usize::from(a) % healing.len().max(1)).cloned().unwrap_or_default();
-            Admin::EndHeal(EndHeal { chunk_id: heal.id, heal_id: heal.heal_id, ok: c % 3 != 0, stored_bytes: 0 })
+            Admin::EndHeal(EndHeal {
+                chunk_id: heal.id,
+                heal_id: heal.heal_id,
+                ok: !c.is_multiple_of(3),
+                stored_bytes: 0,
+            })
         }
         6 => Admin::DropReplica(DropReplica { chunk_id, version, server_id }),
         7 => Admin::Purge(Purge { inodes: world.state.orphans() }),
@@ -120,7 +128,7 @@ fn admin_op(world: &World, (kind, a, b, c): Step) -> Admin {
 fn run(world: &mut World, steps: &[Step], mut each: impl FnMut(&World)) -> u32 {
     let mut done = 0;
     for &step in steps {
-        world.who = creds(u32::from(step.3 % 5 == 0), 1, &[]);
+        world.who = creds(u32::from(step.3.is_multiple_of(5)), 1, &[]);
         done += u32::from(match step.0 {
             0..64 => world.admin(admin_op(world, step)).is_ok(),
             64..68 => {

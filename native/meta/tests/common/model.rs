@@ -416,7 +416,7 @@ impl Model {
         if uid.is_none() && gid.is_none() {
             return Ok(id);
         }
-        if !self.root() && !(self.owner(id) && keeps_uid && own_group) {
+        if !(self.root() || self.owner(id) && keeps_uid && own_group) {
             return Err(EPERM);
         }
         if !self.is_dir(id) {
