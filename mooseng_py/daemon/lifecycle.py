@@ -5,6 +5,7 @@ The main thread only waits for signals. What each role adds comes in as a `Role`
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -30,6 +31,19 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LAST_S = 2.0
 _START_PATIENCE_S = 2.0
+# Of the errors that "retry" may mend, those that others mend by coming up. A taken port or a full disk is ours.
+_PEERS_MISSING = {
+    errno.EIO,
+    errno.EAGAIN,
+    errno.ETIMEDOUT,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.EPIPE,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+}
 
 ConfigT = TypeVar("ConfigT", bound=DaemonConfig)
 
@@ -142,6 +156,8 @@ class _Daemon(Generic[ConfigT]):
                 self.node = self.role.start(self.config)
                 return
             except UnavailableError as error:
+                if error.errno not in _PEERS_MISSING:
+                    raise
                 self.waiting_for = f"waiting: {error.strerror or error}"
                 self.log.warn("not started yet, trying again", reason=error.strerror)
             self.stopping.wait(pause_s * random.uniform(0.5, 1.5))

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from mooseng_py.errors import MooseError
+from ._paths import Naming
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -83,14 +83,14 @@ class RawFile(io.RawIOBase):
         """Fill `buffer` from the position on; the bytes read, 0 at the end of the file."""
         self._require(self._readable, "read")
         view = memoryview(buffer).cast("B")
-        with self._naming():
+        with Naming(self.name):
             count = self._handle.read_into(self._position, view) if view.nbytes else 0
         self._position += count
         return count
 
     def readall(self) -> bytes:
         self._require(self._readable, "read")
-        with self._naming():
+        with Naming(self.name):
             left = self._handle.size() - self._position
         # One byte more shows that the end was reached; the file may have grown meanwhile.
         content, filled = bytearray(max(left, 0) + 1), 0
@@ -104,7 +104,7 @@ class RawFile(io.RawIOBase):
         """Write `data` at the position, or at the end of a file opened for appending; the bytes taken."""
         self._require(self._writable, "write")
         view = memoryview(data).cast("B")
-        with self._naming():
+        with Naming(self.name):
             if not view.nbytes:
                 return 0
             if self._append:
@@ -121,7 +121,7 @@ class RawFile(io.RawIOBase):
         elif whence == os.SEEK_CUR:
             position = self._position + offset
         elif whence == os.SEEK_END:
-            with self._naming():
+            with Naming(self.name):
                 position = self._handle.size() + offset
         else:
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
@@ -140,14 +140,14 @@ class RawFile(io.RawIOBase):
         length = self._position if size is None else size
         if length < 0:
             raise OSError(22, "a file's length cannot be negative", self.name)
-        with self._naming():
+        with Naming(self.name):
             self._handle.truncate(length)
         return length
 
     def fsync(self) -> None:
         """Return when everything written is on stable storage of every copy, and the length is committed."""
         self._check()
-        with self._naming():
+        with Naming(self.name):
             self._handle.sync()
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class RawFile(io.RawIOBase):
         if self.closed:
             return
         try:
-            with self._naming():
+            with Naming(self.name):
                 self._handle.close()
         finally:
             super().close()
@@ -180,21 +180,6 @@ class RawFile(io.RawIOBase):
             raise io.UnsupportedOperation(
                 f"{self.name!r} was not opened for this: {what} needs another mode than {self.mode!r}"
             )
-
-    def _naming(self) -> _Naming:
-        return _Naming(self.name)
-
-
-class _Naming:
-    def __init__(self, name: str | bytes) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, MooseError) and error.filename is None:
-            error.filename = self._name
 
 
 def wrap(

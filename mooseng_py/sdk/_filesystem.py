@@ -19,7 +19,7 @@ from mooseng_py.proto import name_pb2
 from . import _trees
 from ._engine import Engine, NativeClient
 from ._files import RawFile, parse_mode, wrap
-from ._paths import StrPath, encode, error, join, shown, split
+from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
 from ._stat import BLOCK_BYTES, DirEntry, StatResult, StatVfs
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FileSystem:
 
     def __init__(self, client: NativeClient, *, umask: int | None = None) -> None:
         self._engine = Engine(client)
-        self._umask = _process_umask() if umask is None else umask
+        self._umask = process_umask() if umask is None else umask
 
     # ---- life ------------------------------------------------------------------------------------------------------
     def close(self) -> None:
@@ -453,29 +453,3 @@ class FileSystem:
             ):
                 return None
             raise
-
-
-class Naming:
-    """Errors raised inside carry these paths, as those of `os` do."""
-
-    def __init__(self, path: StrPath, second: StrPath | None = None) -> None:
-        self._path = path
-        self._second = second
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, MooseError) and error.filename is None:
-            error.filename = shown(self._path)
-            if self._second is not None:
-                error.filename2 = shown(self._second)
-
-
-def _process_umask() -> int:
-    """Read without changing it: os.umask would do so for a moment, in every thread. Source: proc_pid_status(5)."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
-        for line in stream:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022

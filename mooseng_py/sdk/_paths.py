@@ -1,4 +1,4 @@
-"""Paths as the name space wants them: bytes, absolute, split into parent and last name. Asks nobody."""
+"""Paths as the name space wants them: bytes, absolute, split into parent and last name; and errors that name them."""
 
 from __future__ import annotations
 
@@ -47,3 +47,29 @@ def shown(path: StrPath) -> str | bytes:
 def error(number: int, path: StrPath, message: str | None = None) -> MooseError:
     """A refusal that needs no server."""
     return make_error(number, _NAMESPACE, message or os.strerror(number), shown(path))
+
+
+class Naming:
+    """Errors raised inside carry these paths, as those of `os` do."""
+
+    def __init__(self, path: StrPath, second: StrPath | None = None) -> None:
+        self._path = path
+        self._second = second
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, MooseError) and error.filename is None:
+            error.filename = shown(self._path)
+            if self._second is not None:
+                error.filename2 = shown(self._second)
+
+
+def process_umask() -> int:
+    """Read without changing it: os.umask would do so for a moment, in every thread. Source: proc_pid_status(5)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022

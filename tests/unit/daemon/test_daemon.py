@@ -90,6 +90,16 @@ def test_a_taken_http_address_is_named(tmp_path: Path) -> None:
     assert f"http_listen = {address} cannot be used" in done.stderr
 
 
+def test_a_taken_data_port_ends_the_daemon_with_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        flags = ["--server-id", "1", "--masters", free_address(), "--listen", address, "--disks", str(tmp_path)]
+        arguments = [*MOOSENG, "chunkserver", *flags, "--http-listen", free_address()]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 1
+    assert address in done.stderr.splitlines()[-1]
+
+
 def test_a_mount_point_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     log = Log("test", level="error")
 
