@@ -35,7 +35,9 @@ pub fn require_same_process() -> Result<()> {
     }
     Err(Error::namespace(
         libc::ECHILD,
-        format!("the native library was loaded in process {home} and does not work in its fork {here}; start workers with the spawn method"),
+        format!(
+            "the native library was loaded in process {home} and does not work in its fork {here}; start workers with the spawn method"
+        ),
     ))
 }
 

@@ -328,7 +328,8 @@ pub unsafe extern "C" fn mng_store_write(
         // SAFETY: as promised by the caller.
         let data = unsafe { bytes(data, len) }?;
         let crcs = crc::piece_crcs(offset as usize, data);
-        let stored = objects::get(handle)?.store()?.write(ChunkRef { id: chunk, version }, offset, data, &crcs, true)?;
+        let stored =
+            objects::get(handle)?.store()?.write(ChunkRef { id: chunk, version }, offset, data, &crcs, true)?;
         Ok(i64::from(stored))
     })
 }
@@ -349,7 +350,8 @@ pub unsafe extern "C" fn mng_store_read(
     guard(|| {
         // SAFETY: as promised by the caller.
         let target = unsafe { bytes_mut(target, len) }?;
-        let length = u32::try_from(len).map_err(|_| Error::namespace(libc::EINVAL, "a chunk is shorter than this read"))?;
+        let length =
+            u32::try_from(len).map_err(|_| Error::namespace(libc::EINVAL, "a chunk is shorter than this read"))?;
         let read = objects::get(handle)?.store()?.read(ChunkRef { id: chunk, version }, offset, length)?;
         let start = (offset - read.offset) as usize;
         target.copy_from_slice(&read.data[start..start + length as usize]);

@@ -96,6 +96,8 @@ pub fn take_buffer(len: u64) -> Result<*mut u8> {
 pub fn release_buffer(start: *mut u8) -> Result<i64> {
     match TAKEN.lock().remove(&(start as usize)) {
         Some(buffer) => Ok(buffer.len() as i64),
-        None => Err(Error::namespace(libc::EINVAL, "this buffer was not taken from the library, or was released before")),
+        None => {
+            Err(Error::namespace(libc::EINVAL, "this buffer was not taken from the library, or was released before"))
+        }
     }
 }

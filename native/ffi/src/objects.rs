@@ -109,7 +109,8 @@ impl Object {
             }
             Ok(())
         };
-        let late = || Error::new(base::ErrorKind::Unavailable, libc::ETIMEDOUT, format!("not stopped within {timeout:?}"));
+        let late =
+            || Error::new(base::ErrorKind::Unavailable, libc::ETIMEDOUT, format!("not stopped within {timeout:?}"));
         tokio::time::timeout(timeout, stop).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -165,8 +166,7 @@ fn parse<T: DeserializeOwned>(what: &str, config: &[u8]) -> Result<T> {
 
 /// A mount is configured as a client, with a few settings more.
 fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
-    let refuse =
-        |why: &str| Error::namespace(libc::EINVAL, format!("the configuration of a mount is refused: {why}"));
+    let refuse = |why: &str| Error::namespace(libc::EINVAL, format!("the configuration of a mount is refused: {why}"));
     let mut config: serde_json::Map<String, Value> = parse("mount", config)?;
     let allow_other = match config.remove("allow_other").unwrap_or(Value::Bool(true)) {
         Value::Bool(allow_other) => allow_other,
@@ -174,7 +174,8 @@ fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
     };
     let threads = config.remove("threads").unwrap_or(json!(DEFAULT_FUSE_THREADS)).as_u64();
     let threads = threads.and_then(|threads| usize::try_from(threads).ok());
-    let client: ClientConfig = serde_json::from_value(Value::Object(config)).map_err(|error| refuse(&error.to_string()))?;
+    let client: ClientConfig =
+        serde_json::from_value(Value::Object(config)).map_err(|error| refuse(&error.to_string()))?;
     if client.mount_point.is_empty() {
         return Err(refuse("mount_point is missing"));
     }

@@ -57,9 +57,9 @@ impl Mount {
         let wanted = config.mount_point.clone();
         let (mount_point, session) = blocking(&config.mount_point, START_TIMEOUT, move || {
             let mount_point = mount_point::prepare(&wanted)?;
-            let session = Session::new(adapter, &mount_point, &options)
-                .and_then(Session::spawn)
-                .map_err(|error| mount_point::about(&mount_point, "mounting (is /dev/fuse there and allowed?)", error))?;
+            let session = Session::new(adapter, &mount_point, &options).and_then(Session::spawn).map_err(|error| {
+                mount_point::about(&mount_point, "mounting (is /dev/fuse there and allowed?)", error)
+            })?;
             Ok((mount_point, session))
         })
         .await?;
@@ -211,7 +211,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::time::timeout(timeout, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Error::namespace(libc::EIO, format!("working on the mount point {} panicked", path.display()))),
+        Ok(Err(_)) => {
+            Err(Error::namespace(libc::EIO, format!("working on the mount point {} panicked", path.display())))
+        }
         Err(_) => Err(Error::unavailable(format!(
             "the mount point {} did not answer within {timeout:?}; is a dead mount below it?",
             path.display()

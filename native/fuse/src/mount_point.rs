@@ -40,7 +40,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf> {
 
 /// Is a FUSE file system mounted here that answers?
 pub fn is_fuse(path: &Path) -> io::Result<bool> {
-    Ok(i64::from(rustix::fs::statfs(path)?.f_type) == FUSE_SUPER_MAGIC)
+    Ok(rustix::fs::statfs(path)?.f_type == FUSE_SUPER_MAGIC)
 }
 
 /// (major, minor) of the mounted file system.
