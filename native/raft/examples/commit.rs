@@ -18,9 +18,13 @@ fn cpu() -> Duration {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let cluster =
-        Cluster::started(Shape { heartbeat_ms: 100, election_ms: (500, 1000), segment_bytes: 64 << 20, ..Shape::default() })
-            .await;
+    let cluster = Cluster::started(Shape {
+        heartbeat_ms: 100,
+        election_ms: (500, 1000),
+        segment_bytes: 64 << 20,
+        ..Shape::default()
+    })
+    .await;
     let leader = cluster.members[&cluster.leader().await].raft().clone();
     let started = Instant::now();
     for _ in 0..1_000_000 {

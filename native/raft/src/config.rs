@@ -37,7 +37,10 @@ impl RaftConfig {
         match self.peers.get(&self.node_id) {
             None => return refuse(format!("peers do not name this master, node_id {}", self.node_id)),
             Some(address) if *address != self.advertise => {
-                return refuse(format!("peers say {address} for node_id {}, advertise says {}", self.node_id, self.advertise));
+                return refuse(format!(
+                    "peers say {address} for node_id {}, advertise says {}",
+                    self.node_id, self.advertise
+                ));
             }
             Some(_) => {}
         }

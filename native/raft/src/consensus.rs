@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use base::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::{Instant as _, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -136,18 +136,16 @@ impl Consensus {
             Machine::new(machine, home.snapshots.clone()),
         )
         .await
-        .map_err(|error| Error::unavailable(format!("the log in {} is not usable: {error}", config.data_dir.display())))?;
+        .map_err(|error| {
+            Error::unavailable(format!("the log in {} is not usable: {error}", config.data_dir.display()))
+        })?;
         // A vote given before a restart may have made a lease that has not ended. Alone, there is nobody to hold one.
         let promised = home.vote.is_some() && config.peers.len() > 1;
         let votes_from = promised.then(|| Instant::now() + config.lease());
         let receiver = Receiver::new(raft.clone(), home.identity.incarnation, home.snapshots, votes_from);
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
-        let joiner = Joiner {
-            raft: raft.clone(),
-            peers,
-            identity: home.identity.clone(),
-            addresses: config.peers.clone(),
-        };
+        let joiner =
+            Joiner { raft: raft.clone(), peers, identity: home.identity.clone(), addresses: config.peers.clone() };
         let tasks = vec![
             tokio::spawn(watcher::elections(raft.clone(), votes_from)),
             tokio::spawn(watcher::leadership(raft.clone(), config.peers.clone(), leadership_sender)),
@@ -189,7 +187,9 @@ impl Consensus {
         let written = tokio::time::timeout(timeout, self.raft.client_write(Command(batch))).await;
         let written = match written {
             Ok(Ok(written)) => written,
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => return Err(not_leader(&forward)),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                return Err(not_leader(&forward));
+            }
             Ok(Err(RaftError::APIError(error))) => return Err(unknown(format!("leadership was lost: {error}"))),
             Ok(Err(RaftError::Fatal(error))) => return Err(unknown(format!("this master stopped: {error}"))),
             Err(_) => return Err(unknown(format!("no majority of masters answered within {timeout:?}"))),
@@ -282,7 +282,8 @@ impl Consensus {
     pub async fn transfer(&self, target: Option<u64>) -> Result<()> {
         let (term, target) = {
             let metrics = self.metrics.borrow_watched();
-            let Some(replication) = metrics.replication.as_ref().filter(|_| metrics.state == ServerState::Leader) else {
+            let Some(replication) = metrics.replication.as_ref().filter(|_| metrics.state == ServerState::Leader)
+            else {
                 drop(metrics);
                 return Err(Error::not_leader(self.leadership.borrow().leader_address.clone()));
             };

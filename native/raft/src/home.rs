@@ -90,11 +90,8 @@ fn try_open(config: &RaftConfig, path: &Path, lost: bool) -> std::result::Result
         None if unused => make_identity(config, path, lost)?,
         None => return Err(OpenError::Damaged(format!("{} is missing", path.join("identity").display()))),
     };
-    let folder = Folder {
-        path: path.join("log"),
-        segment_bytes: config.segment_bytes,
-        incarnation: identity.incarnation,
-    };
+    let folder =
+        Folder { path: path.join("log"), segment_bytes: config.segment_bytes, incarnation: identity.incarnation };
     let opened = open(&folder, &noted)?;
     let vote = check_vote(stored, &opened, path)?;
     let snapshots = Snapshots::open(path.join("snapshot"), &config.cluster_id)?;
@@ -144,7 +141,10 @@ fn read_identity(path: &Path) -> std::result::Result<Option<Identity>, OpenError
 
 fn check_identity(identity: Identity, config: &RaftConfig, path: &Path) -> Result<Identity> {
     let refuse = |what: String| {
-        Err(Error::namespace(libc_einval(), format!("{} {what}; set the data directory of this master", path.display())))
+        Err(Error::namespace(
+            libc_einval(),
+            format!("{} {what}; set the data directory of this master", path.display()),
+        ))
     };
     if identity.format != FORMAT {
         return refuse(format!("has format {}, this release reads {FORMAT}", identity.format));

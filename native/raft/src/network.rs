@@ -23,7 +23,9 @@ use prost::Message;
 use wire::{LinkConfig, Links, Method, proto};
 
 use crate::snapshot::Snapshot;
-use crate::types::{LogId, Node, Types, Vote, entry_to_proto, log_id_from_proto, log_id_to_proto, vote_from_proto, vote_to_proto};
+use crate::types::{
+    LogId, Node, Types, Vote, entry_to_proto, log_id_from_proto, log_id_to_proto, vote_from_proto, vote_to_proto,
+};
 
 /// Bytes of a snapshot in one frame.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -122,7 +124,11 @@ impl Peers {
 
 fn rpc_error(error: Error) -> RPCError<Types> {
     let timed_out = error.errno == rustix::io::Errno::TIMEDOUT.raw_os_error();
-    if timed_out { RPCError::Network(NetworkError::new(&error)) } else { RPCError::Unreachable(Unreachable::new(&error)) }
+    if timed_out {
+        RPCError::Network(NetworkError::new(&error))
+    } else {
+        RPCError::Unreachable(Unreachable::new(&error))
+    }
 }
 
 pub struct Factory(pub Arc<Peers>);

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use base::{Error, ErrorKind, Result, crc};
-use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest,
-};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use wire::{Request, Response, proto};
@@ -64,14 +62,7 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn new(raft: Raft, incarnation: u64, snapshots: Snapshots, votes_from: Option<Instant>) -> Receiver {
-        Receiver {
-            raft,
-            incarnation,
-            snapshots,
-            votes_from,
-            lanes: Mutex::default(),
-            incoming: Arc::default(),
-        }
+        Receiver { raft, incarnation, snapshots, votes_from, lanes: Mutex::default(), incoming: Arc::default() }
     }
 
     fn meant_for_us(&self, to: u64) -> Result<()> {
@@ -200,26 +191,26 @@ impl Receiver {
             return Ok((&reply).into());
         }
         let written = message.offset + piece.len() as u64;
-        let complete = written == message.total;
+        let is_last = written == message.total;
         let snapshots = self.snapshots.clone();
         // Disk work off the runtime's threads; the guard goes along, so that pieces stay in order.
-        let accepted = tokio::task::spawn_blocking(move || {
-            let Some(current) = incoming.as_mut() else { return Ok(None) };
+        let complete = tokio::task::spawn_blocking(move || {
+            let Some(current) = incoming.as_mut() else { return Ok::<_, Error>(None) };
             current.file.write_all_at(&piece, message.offset)?;
             current.received = written;
-            if !complete {
+            if !is_last {
                 return Ok(None);
             }
-            let path = current.path.clone();
-            let accepted = snapshots.accept(&path).map(Some);
-            *incoming = None;
-            accepted
+            // Its file goes with it, unless it was installed.
+            let whole = incoming.take();
+            let snapshot = whole.as_ref().map(|whole| snapshots.check(&whole.path)).transpose()?;
+            Ok(snapshot.zip(whole))
         })
         .await
         .map_err(|error| Error::unavailable(error.to_string()))??;
-        let vote = match accepted {
+        let vote = match complete {
             None => vote,
-            Some(snapshot) => {
+            Some((snapshot, _file)) => {
                 tracing::info!(bytes = snapshot.bytes, "a snapshot arrived whole and is installed");
                 let open = OpenSnapshot { meta: snapshot.meta.clone(), snapshot };
                 self.raft.install_full_snapshot(vote, open).await.map_err(stopped)?.vote

@@ -14,7 +14,8 @@ use wire::proto;
 
 use crate::files::{random_bytes, sync_directory};
 use crate::types::{
-    LogId, SnapshotMeta, StoredMembers, log_id_from_proto, log_id_to_proto, members_from_proto, members_to_proto, term_of,
+    LogId, SnapshotMeta, StoredMembers, log_id_from_proto, log_id_to_proto, members_from_proto, members_to_proto,
+    term_of,
 };
 
 const MAGIC: &[u8; 8] = b"MNGRSNP1";
@@ -54,8 +55,7 @@ impl Snapshots {
             }
         }
         names.sort();
-        let snapshots =
-            Snapshots { folder, cluster_id: cluster_id.to_string(), newest: Arc::new(Mutex::new(None)) };
+        let snapshots = Snapshots { folder, cluster_id: cluster_id.to_string(), newest: Arc::new(Mutex::new(None)) };
         for path in names.into_iter().rev() {
             match snapshots.check(&path) {
                 Ok(snapshot) => {
@@ -84,11 +84,7 @@ impl Snapshots {
     }
 
     /// Write the state that `write` gives, and make it the newest snapshot.
-    pub fn build(
-        &self,
-        meta: &SnapshotMeta,
-        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<Snapshot> {
+    pub fn build(&self, meta: &SnapshotMeta, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Snapshot> {
         let (file, path) = self.receive()?;
         let outcome = (|| {
             let mut out = PieceWriter::start(io::BufWriter::with_capacity(1 << 18, &file), &self.cluster_id, meta)?;
@@ -342,7 +338,10 @@ mod tests {
     fn meta(index: u64) -> SnapshotMeta {
         let nodes = BTreeMap::from([(1u64, Node { address: "a:1".into(), incarnation: 7 })]);
         let members = Members::new(vec![BTreeSet::from([1])], nodes).unwrap();
-        SnapshotMeta { last_log_id: Some(log_id(3, index)), last_membership: StoredMembers::new(Some(log_id(1, 2)), members) }
+        SnapshotMeta {
+            last_log_id: Some(log_id(3, index)),
+            last_membership: StoredMembers::new(Some(log_id(1, 2)), members),
+        }
     }
 
     fn state(snapshot: &Snapshot) -> Vec<u8> {

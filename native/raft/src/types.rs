@@ -85,11 +85,7 @@ pub fn members_to_proto(members: &Members) -> proto::Members {
             .collect(),
         nodes: members
             .nodes()
-            .map(|(id, node)| proto::Member {
-                id: *id,
-                address: node.address.clone(),
-                incarnation: node.incarnation,
-            })
+            .map(|(id, node)| proto::Member { id: *id, address: node.address.clone(), incarnation: node.incarnation })
             .collect(),
     }
 }

@@ -68,7 +68,8 @@ impl VoteFile {
                 count => filled += count,
             }
         }
-        let newest = [&bytes[..SLOT_BYTES], &bytes[SLOT_BYTES..]].into_iter().filter_map(decode).max_by_key(|slot| slot.0);
+        let newest =
+            [&bytes[..SLOT_BYTES], &bytes[SLOT_BYTES..]].into_iter().filter_map(decode).max_by_key(|slot| slot.0);
         let (sequence, stored) = match newest {
             Some((sequence, vote)) => (sequence, Stored::Vote(vote)),
             // The first vote ever may have been cut while its first copy was written: then the second is all zeros.

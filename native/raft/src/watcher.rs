@@ -42,7 +42,12 @@ pub async fn leadership(raft: Raft, addresses: BTreeMap<u64, String>, sender: wa
         let settled = now.ready == now.is_leader;
         sender.send_if_modified(|before| {
             if (before.term, before.leader) != (now.term, now.leader) {
-                tracing::info!(term = now.term, leader = now.leader, is_leader = now.is_leader, "raft leadership changed");
+                tracing::info!(
+                    term = now.term,
+                    leader = now.leader,
+                    is_leader = now.is_leader,
+                    "raft leadership changed"
+                );
             }
             let changed = *before != now;
             before.clone_from(&now);

@@ -28,7 +28,10 @@ async fn is_voter_again(cluster: &Cluster, id: u64) {
         let status = cluster.members[&id].raft().status();
         let leader = status.leader?;
         let seen = cluster.members.get(&leader)?.consensus.as_ref()?.status();
-        seen.members.iter().any(|(member, _, matched, voter)| *member == id && *voter && (matched.is_some() || leader == id)).then_some(())
+        seen.members
+            .iter()
+            .any(|(member, _, matched, voter)| *member == id && *voter && (matched.is_some() || leader == id))
+            .then_some(())
     })
     .await;
 }
@@ -104,7 +107,8 @@ async fn a_flipped_byte_in_the_middle_is_refused_and_fetched_again() {
     is_voter_again(&cluster, victim).await;
     cluster.agreed(&names).await;
     let aside = std::fs::read_dir(&cluster.members[&victim].config.data_dir).unwrap();
-    let aside = aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("raft.damaged-"));
+    let aside =
+        aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("raft.damaged-"));
     assert_eq!(aside.count(), 1, "the damaged directory is kept");
     cluster.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Where each entry of the log lies, and the newest entries themselves. In memory; no I/O.
-//! Invariants: entries are consecutive and start right after `purged` (or at 0); an entry without a place on disk is
-//! always in memory.
+//! Invariants: entries are consecutive and start right after `purged`; an entry without a place on disk is always in
+//! memory.
 
 use std::collections::VecDeque;
 
@@ -29,6 +29,8 @@ pub struct Slot {
 #[derive(Debug, Default)]
 pub struct Index {
     purged: Option<LogId>,
+    /// Index of the first slot.
+    base: u64,
     slots: VecDeque<Slot>,
     cached_bytes: usize,
     /// How many of the oldest slots are known to be out of memory.
@@ -41,11 +43,11 @@ impl Index {
     }
 
     pub fn first(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index + 1)
+        self.base
     }
 
     pub fn next(&self) -> u64 {
-        self.first() + self.slots.len() as u64
+        self.base + self.slots.len() as u64
     }
 
     pub fn last(&self) -> Option<LogId> {
@@ -62,6 +64,9 @@ impl Index {
 
     /// Add an entry that is not on disk yet; false for a hole.
     pub fn append(&mut self, entry: Entry, bytes: usize) -> bool {
+        if self.slots.is_empty() && self.purged.is_none() {
+            self.base = entry.log_id.index;
+        }
         if entry.log_id.index != self.next() {
             return false;
         }
@@ -77,7 +82,7 @@ impl Index {
         // An entry at an index that is there replaces it and all after it.
         self.truncate(id.index.checked_sub(1));
         if self.slots.is_empty() {
-            self.purged = id.index.checked_sub(1).map(|before| log_id(0, before));
+            self.base = id.index;
         }
         if id.index != self.next() {
             return false;
@@ -88,11 +93,8 @@ impl Index {
 
     /// All records were read, and `purge` is the last word on what was compacted; false when entries are missing.
     pub fn loaded(&mut self, purge: Option<LogId>) -> bool {
-        if self.slots.is_empty() {
-            self.purged = purge;
-            return true;
-        }
-        let complete = self.first() <= purge.map_or(0, |id| id.index + 1);
+        let known_from = purge.map_or(0, |id| id.index + 1);
+        let complete = self.slots.is_empty() || self.base <= known_from;
         if let Some(upto) = purge {
             self.purge(upto);
         }
@@ -127,12 +129,14 @@ impl Index {
         if self.purged.is_some_and(|purged| purged.index > upto.index) {
             return;
         }
-        while self.first() <= upto.index && !self.slots.is_empty() {
-            if let Some(slot) = self.slots.pop_front() {
-                self.cached_bytes -= slot.bytes;
-                self.evicted = self.evicted.saturating_sub(1);
-                self.purged = Some(log_id(slot.term, self.first()));
-            }
+        while self.base <= upto.index {
+            let Some(slot) = self.slots.pop_front() else { break };
+            self.cached_bytes -= slot.bytes;
+            self.evicted = self.evicted.saturating_sub(1);
+            self.base += 1;
+        }
+        if self.slots.is_empty() {
+            self.base = upto.index + 1;
         }
         self.purged = Some(upto);
     }

@@ -117,8 +117,13 @@ impl Folder {
     }
 
     fn adopt(&self, spare: &Path, sequence: u64, previous_end: u64, previous_batch: u64) -> Result<Segment> {
-        let head =
-            SegmentHead { sequence, salt: random_bytes()?, incarnation: self.incarnation, previous_end, previous_batch };
+        let head = SegmentHead {
+            sequence,
+            salt: random_bytes()?,
+            incarnation: self.incarnation,
+            previous_end,
+            previous_batch,
+        };
         let file = OpenOptions::new().read(true).write(true).open(spare)?;
         // The new salt makes every old record of the file void, before the file counts as a segment.
         file.write_all_at(&head.encode(), 0)?;

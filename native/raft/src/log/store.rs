@@ -146,14 +146,7 @@ impl LogStore {
         let synced = (current.as_ref().map_or(0, |segment| segment.head.sequence), opened.end);
         // What was committed but lost with an unsynced tail comes back from the leader.
         let committed = noted.committed.min(opened.index.last());
-        let state = State {
-            index: opened.index,
-            segments: opened.segments,
-            vote,
-            committed,
-            synced,
-            fenced: None,
-        };
+        let state = State { index: opened.index, segments: opened.segments, vote, committed, synced, fenced: None };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             progress,
@@ -189,7 +182,7 @@ impl LogStore {
         LogSummary {
             entries: state.index.len() as u64,
             bytes: state.segments.values().map(|segment| segment.size).sum(),
-            initialised: state.vote.is_some() || state.index.last().is_some(),
+            initialised: state.index.last().is_some(),
         }
     }
 

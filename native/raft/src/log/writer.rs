@@ -206,7 +206,8 @@ impl Writer {
 
     /// Give back the segments that hold nothing but entries up to `upto`, oldest first.
     fn recycle(&mut self, upto: LogId) -> Result<()> {
-        let keep_from = self.shared.first_needed_segment(upto).min(self.current.as_ref().map_or(0, |s| s.head.sequence));
+        let keep_from =
+            self.shared.first_needed_segment(upto).min(self.current.as_ref().map_or(0, |s| s.head.sequence));
         let old: BTreeMap<u64, Arc<Segment>> = self.shared.take_segments_before(keep_from);
         for segment in old.values() {
             self.folder.recycle(segment)?;

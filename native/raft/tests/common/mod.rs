@@ -160,13 +160,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Shape {
-        Shape {
-            count: 3,
-            snapshot_every: 1_000_000,
-            segment_bytes: 1 << 20,
-            heartbeat_ms: 40,
-            election_ms: (200, 400),
-        }
+        Shape { count: 3, snapshot_every: 1_000_000, segment_bytes: 1 << 20, heartbeat_ms: 40, election_ms: (200, 400) }
     }
 }
 
@@ -239,7 +233,8 @@ impl Cluster {
     /// Cut a member off from all others, both ways; or put it back.
     pub fn isolate(&self, id: u64, cut: bool) {
         for (other, member) in &self.members {
-            let from: Vec<u64> = if *other == id { self.members.keys().copied().filter(|o| *o != id).collect() } else { vec![id] };
+            let from: Vec<u64> =
+                if *other == id { self.members.keys().copied().filter(|o| *o != id).collect() } else { vec![id] };
             let mut deaf_to = member.port.deaf_to.lock();
             for from in from {
                 if cut {
