@@ -103,7 +103,7 @@ async fn step(master: &Arc<Master>, workers: usize, seconds: f64) {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3.0);
-    let window: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let window: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2);
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(parent).expect("a directory");
     let masters = start(dir.path(), 3, window).await;

@@ -44,7 +44,8 @@ pub struct MasterConfig {
     /// A silent chunkserver takes no new chunks after this long.
     #[serde(default = "server_timeout_ms")]
     pub server_timeout_ms: u64,
-    /// Entries of the log on their way at a time. More cost CPU for smaller batches; one leaves the disk idle between.
+    /// Entries of the log on their way at a time. With 1 a few writers alternate between one large and one tiny batch; 4
+    /// makes batches small. Measured with `examples/commit_rate`: 2 is the fastest at 8 writers, none matters at 256.
     #[serde(default = "commit_window")]
     pub commit_window: usize,
 }
@@ -81,7 +82,7 @@ fn server_timeout_ms() -> u64 {
 }
 
 fn commit_window() -> usize {
-    1
+    2
 }
 
 /// Largest inline limit: a batch of such writes must still fit in frames.
