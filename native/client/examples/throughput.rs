@@ -63,6 +63,7 @@ async fn main() {
 
 fn rate(what: &str, mib: u64, start: Instant, before_flush: Option<std::time::Duration>) {
     let seconds = start.elapsed().as_secs_f64();
-    let before = before_flush.map(|taken| format!(" ({:.2} s before the flush)", taken.as_secs_f64())).unwrap_or_default();
+    let before =
+        before_flush.map(|taken| format!(" ({:.2} s before the flush)", taken.as_secs_f64())).unwrap_or_default();
     println!("{what}: {mib} MiB in {seconds:.2} s{before}: {:.0} MB/s", mib as f64 * 1.048576 / seconds);
 }

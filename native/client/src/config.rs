@@ -64,7 +64,10 @@ impl ClientConfig {
             return refuse("deadline_ms must be above 0".to_string());
         }
         if self.write_window_bytes < (2 << 20) || self.write_window_bytes > (128 << 20) {
-            return refuse(format!("write_window_bytes {} must lie between 2 MiB and 128 MiB", self.write_window_bytes));
+            return refuse(format!(
+                "write_window_bytes {} must lie between 2 MiB and 128 MiB",
+                self.write_window_bytes
+            ));
         }
         if self.read_ahead_bytes > (64 << 20) {
             return refuse(format!("read_ahead_bytes {} must be at most 64 MiB", self.read_ahead_bytes));
@@ -72,7 +75,6 @@ impl ClientConfig {
         Ok(())
     }
 }
-
 
 #[cfg(test)]
 mod tests {

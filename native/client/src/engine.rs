@@ -408,4 +408,3 @@ async fn seal_idle(engine: Weak<Engine>) {
         }
     }
 }
-

@@ -119,7 +119,13 @@ fn hedge_after(core: &Core, replica: &Replica) -> Duration {
     (core.servers.usual(replica.server_id) * 4).clamp(HEDGE_AFTER, HEDGE_AT_LATEST)
 }
 
-async fn fetch_one(core: &Arc<Core>, info: &ChunkInfo, replica: &Replica, offset: u32, length: u32) -> Result<(u32, Fetched)> {
+async fn fetch_one(
+    core: &Arc<Core>,
+    info: &ChunkInfo,
+    replica: &Replica,
+    offset: u32,
+    length: u32,
+) -> Result<(u32, Fetched)> {
     let pending = core.servers.reading(replica.server_id, length as usize);
     let message = ChunkRead { chunk: info.chunk, offset, length };
     let deadline = Deadline::after(READ_TIMEOUT);
@@ -156,7 +162,10 @@ fn check(payload: Option<Buffer>, header: &ChunkReadReply, offset: u32, length: 
         return Err(Error::integrity("a read reply is not as long as it says"));
     };
     if header.offset != from || header.length != to - from {
-        return Err(Error::integrity(format!("a read of {from}..{to} was answered with {} bytes from {}", header.length, header.offset)));
+        return Err(Error::integrity(format!(
+            "a read of {from}..{to} was answered with {} bytes from {}",
+            header.length, header.offset
+        )));
     }
     crc::check_pieces(from as usize, &buffer, &header.crcs)
         .map_err(|at| Error::integrity(format!("wrong checksum at byte {} of the chunk", from as usize + at)))?;
@@ -169,7 +178,12 @@ mod tests {
     use super::*;
 
     fn header(offset: u32, data: &[u8]) -> ChunkReadReply {
-        ChunkReadReply { offset, length: data.len() as u32, crcs: crc::piece_crcs(offset as usize, data), ..Default::default() }
+        ChunkReadReply {
+            offset,
+            length: data.len() as u32,
+            crcs: crc::piece_crcs(offset as usize, data),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -179,7 +193,10 @@ mod tests {
         assert_eq!((good.start, good.bytes().len()), (904, 7000));
         let mut bad = data.clone();
         bad[5000] ^= 1;
-        assert_eq!(check(Some(Buffer::copy_of(&bad)), &header(4096, &data), 5000, 7000).unwrap_err().errno, libc::EBADMSG);
+        assert_eq!(
+            check(Some(Buffer::copy_of(&bad)), &header(4096, &data), 5000, 7000).unwrap_err().errno,
+            libc::EBADMSG
+        );
         assert!(check(Some(Buffer::copy_of(&data)), &header(0, &data), 5000, 7000).is_err());
         assert!(check(None, &header(4096, &data), 5000, 7000).is_err());
     }

@@ -119,7 +119,8 @@ impl State {
             attr.size = attr.size.max(self.dirty_end);
             attr.mtime_ns = attr.mtime_ns.max(mtime_ns);
             attr.ctime_ns = attr.ctime_ns.max(mtime_ns);
-            attr.blocks = attr.blocks.max(self.writers.values().map(|writer| u64::from(writer.stored_bytes) / 512).sum());
+            attr.blocks =
+                attr.blocks.max(self.writers.values().map(|writer| u64::from(writer.stored_bytes) / 512).sum());
         }
         attr
     }
@@ -228,6 +229,9 @@ impl State {
     pub fn clean(&mut self) {
         self.dirty_end = 0;
         self.mtime_ns = None;
+        for writer in self.writers.values_mut() {
+            (writer.taken_end, writer.acked_end) = (0, 0);
+        }
     }
 
     /// What was written here over `start..end` of chunk `index` and is not acknowledged, oldest first.

@@ -30,7 +30,11 @@ pub async fn flush_file(core: &Arc<Core>, file: &FileRef) {
         let mut state = file.state.lock();
         state.set_fault(error);
         state.lose_inline();
-        if state.writers.values().all(|writer| writer.queue.is_empty() && writer.flying.is_empty() && writer.filling.is_none()) {
+        if state
+            .writers
+            .values()
+            .all(|writer| writer.queue.is_empty() && writer.flying.is_empty() && writer.filling.is_none())
+        {
             state.clean();
         }
     }
@@ -55,7 +59,9 @@ async fn flush_locked(core: &Arc<Core>, file: &FileRef) -> Result<()> {
         futures::future::try_join_all(synced).await?;
         match commit(core, file, &plan, &dirty).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::Stale && file.state.lock().may_mend(&dirty) && !deadline.passed() => {
+            Err(error)
+                if error.kind == ErrorKind::Stale && file.state.lock().may_mend(&dirty) && !deadline.passed() =>
+            {
                 // Somebody changed the file or a chunk's set meanwhile: look again, then commit what is true now.
                 backoff.wait().await;
                 regrant(core, file, &dirty).await?;
@@ -207,7 +213,10 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
             if version(&now) != seen || now.healing {
                 backoff.wait().await;
                 if now.healing && deadline.passed() {
-                    return Err(Error::unavailable(format!("chunk {index} of inode {} is being healed for too long", file.inode)));
+                    return Err(Error::unavailable(format!(
+                        "chunk {index} of inode {} is being healed for too long",
+                        file.inode
+                    )));
                 }
                 continue;
             }
@@ -221,7 +230,9 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
         }
         if deadline.passed() {
             let why = last.or(refused).unwrap_or_else(|| Error::unavailable("its servers were restarted"));
-            return Err(why.context(format!("chunk {index} of inode {} could not be made stable on enough copies", file.inode)));
+            return Err(
+                why.context(format!("chunk {index} of inode {} could not be made stable on enough copies", file.inode))
+            );
         }
         backoff.wait().await;
     }
@@ -293,7 +304,8 @@ async fn commit(core: &Arc<Core>, file: &FileRef, plan: &Plan, dirty: &[Dirty]) 
         };
         let message = CommitWrite {
             inode: file.inode,
-            size: plan.size,
+            // Less than planned when bytes were given up meanwhile.
+            size: plan.size.min(state.dirty_end),
             mtime_ns: state.mtime_ns.filter(|_| state.changes == plan.changes).unwrap_or(plan.mtime_ns),
             stored: dirty.iter().filter_map(|chunk| state.stored(chunk.index)).collect(),
             expect_inline_version: expect.unwrap_or(0),

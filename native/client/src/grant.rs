@@ -47,7 +47,12 @@ pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &
     let gone = failed.iter().filter(|id| !info.replicas.iter().any(|replica| replica.server_id == **id)).count();
     if gone > 0 {
         add(&core.metrics.counters.failed_replicas, gone as u64);
-        tracing::warn!(chunk = info.chunk.as_ref().map_or(0, |chunk| chunk.id), version = version(&info), ?failed, "copies that failed were left out; healing restores them");
+        tracing::warn!(
+            chunk = info.chunk.as_ref().map_or(0, |chunk| chunk.id),
+            version = version(&info),
+            ?failed,
+            "copies that failed were left out; healing restores them"
+        );
     }
     file.state.lock().accept_grant(&reply, info.clone());
     Ok(info)
@@ -73,7 +78,8 @@ pub async fn finish_trim(core: &Core, file: &FileRef, info: &ChunkInfo) -> std::
     let Some((head, rest)) = chain(info) else { return Ok(()) };
     if info.written {
         let message = ChunkTrim { chunk: Some(chunk), length: trim, chain: rest };
-        let answer = core.servers.call_patiently(&head, Method::ChunkTrim, &message, None, Deadline::after(CHAIN_TIMEOUT)).await;
+        let answer =
+            core.servers.call_patiently(&head, Method::ChunkTrim, &message, None, Deadline::after(CHAIN_TIMEOUT)).await;
         if let Err(failure) = answer {
             let blamed = blame(core, &failure, info);
             return Err((failure.error(), blamed));
@@ -132,10 +138,14 @@ impl State {
         if lost {
             let kept = convert.content.len() as u64;
             let own = convert.own.iter().filter(|(start, _)| *start < kept);
-            pieces.extend(own.map(|(start, end)| (start, convert.content[start as usize..end.min(kept) as usize].to_vec())));
+            pieces.extend(
+                own.map(|(start, end)| (start, convert.content[start as usize..end.min(kept) as usize].to_vec())),
+            );
             if convert.own.iter().any(|(_, end)| end > kept && end <= CHUNK_BYTES) {
                 self.faults += 1;
-                self.fault = Some(Error::unavailable("another client moved this file out of its inode at the same time and the bytes written here were lost; write them again"));
+                self.fault = Some(Error::unavailable(
+                    "another client moved this file out of its inode at the same time and the bytes written here were lost; write them again",
+                ));
             }
         }
         if reply.is_inline && !reply.inline_data.is_empty() {

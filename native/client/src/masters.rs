@@ -91,43 +91,47 @@ impl Masters {
         let (mut maybe_done, mut backoff, mut hops, mut patience) = (false, Backoff::default(), 0, FIRST_TRY);
         loop {
             let target = self.guess.lock().pick(&self.addresses);
-            let last = match self.try_once(&target, method, message, Deadline::after(patience.min(deadline.left()))).await {
-                Try::Answered(reply) => {
-                    self.confirm(&target);
-                    return Verdict { outcome: Ok(reply), maybe_done };
-                }
-                Try::Refused(error) => {
-                    self.confirm(&target);
-                    return Verdict { outcome: Err(error), maybe_done };
-                }
-                Try::Elsewhere(error) => {
-                    maybe_done |= error.errno != libc::EAGAIN;
-                    if self.guess.lock().follow(&target, error.leader.as_deref()) && hops < HOPS {
-                        hops += 1;
-                        continue;
+            let last =
+                match self.try_once(&target, method, message, Deadline::after(patience.min(deadline.left()))).await {
+                    Try::Answered(reply) => {
+                        self.confirm(&target);
+                        return Verdict { outcome: Ok(reply), maybe_done };
                     }
-                    error
-                }
-                // Another cluster, another protocol: asking again will not help.
-                Try::Unreached(error) if error.kind == ErrorKind::Namespace => {
-                    return Verdict { outcome: Err(error), maybe_done };
-                }
-                Try::Unreached(error) => {
-                    self.guess.lock().suspect(&target);
-                    error
-                }
-                Try::Silent(error) => {
-                    maybe_done = true;
-                    self.links.forget(&target);
-                    self.guess.lock().suspect(&target);
-                    patience = (patience * 2).min(LONGEST_TRY);
-                    error
-                }
-            };
+                    Try::Refused(error) => {
+                        self.confirm(&target);
+                        return Verdict { outcome: Err(error), maybe_done };
+                    }
+                    Try::Elsewhere(error) => {
+                        maybe_done |= error.errno != libc::EAGAIN;
+                        if self.guess.lock().follow(&target, error.leader.as_deref()) && hops < HOPS {
+                            hops += 1;
+                            continue;
+                        }
+                        error
+                    }
+                    // Another cluster, another protocol: asking again will not help.
+                    Try::Unreached(error) if error.kind == ErrorKind::Namespace => {
+                        return Verdict { outcome: Err(error), maybe_done };
+                    }
+                    Try::Unreached(error) => {
+                        self.guess.lock().suspect(&target);
+                        error
+                    }
+                    Try::Silent(error) => {
+                        maybe_done = true;
+                        self.links.forget(&target);
+                        self.guess.lock().suspect(&target);
+                        patience = (patience * 2).min(LONGEST_TRY);
+                        error
+                    }
+                };
             add(&self.metrics.counters.name_retries, 1);
             if deadline.passed() {
                 let masters = self.addresses.join(", ");
-                let sentence = format!("no leader among the masters {masters} answered {method:?} in time; check that a majority of them runs: {}", last.message);
+                let sentence = format!(
+                    "no leader among the masters {masters} answered {method:?} in time; check that a majority of them runs: {}",
+                    last.message
+                );
                 return Verdict { outcome: Err(Error::unavailable(sentence)), maybe_done };
             }
             hops = 0;
@@ -176,7 +180,8 @@ impl Masters {
 
 /// In-band errors come from the state machine and are final, but for the leader's own "not now".
 fn is_elsewhere(error: &Error) -> bool {
-    error.kind == ErrorKind::Unavailable && (matches!(error.errno, libc::EAGAIN | libc::ETIMEDOUT) || error.leader.is_some())
+    error.kind == ErrorKind::Unavailable
+        && (matches!(error.errno, libc::EAGAIN | libc::ETIMEDOUT) || error.leader.is_some())
 }
 
 impl Guess {

@@ -110,7 +110,8 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: 
     };
     let start = Instant::now();
     let deadline = Deadline::after(CHAIN_TIMEOUT);
-    let answer = core.servers.call_patiently(&head, Method::ChunkWrite, &message, Some(piece.data.clone()), deadline).await;
+    let answer =
+        core.servers.call_patiently(&head, Method::ChunkWrite, &message, Some(piece.data.clone()), deadline).await;
     let outcome = match answer {
         Ok(reply) => match reply.decode::<ChunkWriteReply>() {
             Ok(reply) => missing(&info, reply),
@@ -267,6 +268,7 @@ impl State {
         let Some(writer) = self.writers.get_mut(&index) else { return };
         writer.flying.retain(|flying| flying.seq != piece.seq);
         writer.acked += 1;
+        writer.acked_end = writer.acked_end.max(piece.end());
         for stamp in &reply.stamps {
             // The first start counts: one that came later may have lost what the first one took.
             writer.stamps.entry(stamp.server_id).or_insert(stamp.boot_id);
@@ -288,6 +290,11 @@ impl State {
         let charge: usize = writer.queue.drain(..).map(|piece| piece.charge).sum();
         writer.running = false;
         writer.granted = false;
+        writer.taken_end = writer.acked_end;
         self.unacked_bytes -= charge;
+        // The size must not grow over bytes that are nowhere.
+        let ends = self.writers.iter().filter(|(_, writer)| writer.taken_end > 0);
+        self.dirty_end =
+            ends.map(|(index, writer)| index * CHUNK_BYTES + u64::from(writer.taken_end)).max().unwrap_or(0);
     }
 }

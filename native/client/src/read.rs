@@ -154,7 +154,11 @@ fn prepare(core: &Arc<Core>, file: &FileRef, handle: u64, offset: u64, end: u64)
             start,
             end,
             ahead: state.readers.get(&handle).and_then(|reader| reader.find(start, end)),
-            patches: state.patches(start / CHUNK_BYTES, (start % CHUNK_BYTES) as u32, ((end - 1) % CHUNK_BYTES) as u32 + 1),
+            patches: state.patches(
+                start / CHUNK_BYTES,
+                (start % CHUNK_BYTES) as u32,
+                ((end - 1) % CHUNK_BYTES) as u32 + 1,
+            ),
         })
         .collect()
 }

@@ -112,6 +112,9 @@ pub struct Writer {
     pub acked: u64,
     pub synced: u64,
     pub committed: u64,
+    /// Ends, within the chunk, of what was taken and of what was acknowledged since the last commit.
+    pub taken_end: u32,
+    pub acked_end: u32,
 }
 
 /// Why bytes could not be taken yet.
@@ -217,6 +220,7 @@ impl State {
             writer.filling = Some(filling);
             self.unacked_bytes += charge;
         }
+        writer.taken_end = writer.taken_end.max(offset + data.len() as u32);
         if u64::from(offset) + data.len() as u64 == (u64::from(offset) / CELL_BYTES + 1) * CELL_BYTES {
             self.seal(index);
         }
@@ -233,6 +237,7 @@ impl State {
         self.next_seq += 1;
         let data = Arc::new(Buffer::copy_of(data));
         let writer = self.writers.entry(index).or_default();
+        writer.taken_end = writer.taken_end.max(offset + data.len() as u32);
         writer.queue.push_back(Arc::new(Piece { seq, offset, data, charge: 0, crcs: OnceLock::new(), _permit: None }));
         writer.wake.notify_one();
     }

@@ -6,8 +6,6 @@ use base::crc::crc32c;
 use client::{OpenFlags, SetAttr};
 use support::*;
 
-const THREADS: usize = 4;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_hundred_mebibytes_come_back_as_they_were_written() {
     let cluster = Cluster::start(1, 3).await;
@@ -71,7 +69,11 @@ async fn play(cluster: &Cluster, seed: u64, span: u64, longest: u64, steps: usiz
                 engine.release(handle).await.unwrap();
                 handles[which] = open(&engine, inode).await;
             }
-            _ => assert_eq!(engine.getattr(&root(), inode).await.unwrap().size, model.len() as u64, "seed {seed} step {step}"),
+            _ => assert_eq!(
+                engine.getattr(&root(), inode).await.unwrap().size,
+                model.len() as u64,
+                "seed {seed} step {step}"
+            ),
         }
     }
     engine.flush(handles[0]).await.unwrap();
@@ -86,7 +88,6 @@ async fn play(cluster: &Cluster, seed: u64, span: u64, longest: u64, steps: usiz
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn any_order_of_writes_cuts_and_reads_gives_what_a_plain_file_gives() {
     let cluster = Cluster::start(1, 3).await;
-    let _ = THREADS;
     for seed in 1..=6 {
         play(&cluster, seed, 12_000, 5_000, 150).await; // around the inline limit
         play(&cluster, seed, 3 << 20, 700_000, 80).await; // around the cells of a chunk
@@ -193,10 +194,10 @@ async fn two_engines_that_outgrow_one_inline_file_at_once_both_find_their_bytes(
         one.flush(first).await.unwrap();
         let second = open(&two, inode).await;
         let (a, b) = ([2u8; 20_000], [3u8; 20_000]);
-        let (left, right) = tokio::join!(
-            async { one.write(first, 10_000, &a).await.and(one.flush(first).await) },
-            async { two.write(second, 40_000, &b).await.and(two.flush(second).await) }
-        );
+        let (left, right) =
+            tokio::join!(async { one.write(first, 10_000, &a).await.and(one.flush(first).await) }, async {
+                two.write(second, 40_000, &b).await.and(two.flush(second).await)
+            });
         left.unwrap();
         right.unwrap();
         let again = open(&one, inode).await;
