@@ -56,9 +56,7 @@ class NativeObject:
     def report(self) -> tuple[dict[str, Any], list[Metric]]:
         """Status and metrics as of now. Maxima are since the last report."""
         raw = json.loads(reply_of(lambda reply: lib.mng_status(self.handle, reply)))
-        metrics = [
-            (name, dict(labels), float(number)) for name, labels, number in raw["metrics"]
-        ]
+        metrics = [(name, dict(labels), float(number)) for name, labels, number in raw["metrics"]]
         return raw["status"], metrics
 
     def status(self) -> dict[str, Any]:

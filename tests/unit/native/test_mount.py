@@ -210,7 +210,9 @@ def test_rights_are_those_of_user_group_and_supplementary_groups(mount: Mounter)
     assert run_as(1000, [777], read) == "told"
     assert "Permission denied" in run_as(1000, [], read)
     folder.chmod(0o777)
-    made = f"os.umask(0o027); open({str(folder / 'mine')!r}, 'w'); print(oct(os.stat({str(folder / 'mine')!r}).st_mode))"
+    made = (
+        f"os.umask(0o027); open({str(folder / 'mine')!r}, 'w'); print(oct(os.stat({str(folder / 'mine')!r}).st_mode))"
+    )
     assert run_as(1000, [], made) == "0o100640"
 
 
@@ -233,7 +235,7 @@ def test_what_the_file_system_has_not_is_refused_with_the_right_errno(mount: Mou
         errno.EPERM: lambda: os.mkfifo(folder / "pipe"),
         errno.EOPNOTSUPP: lambda: os.setxattr(folder / "f", "user.a", b"1"),
         errno.ENAMETOOLONG: lambda: (folder / ("n" * 256)).touch(),
-        errno.EINVAL: lambda: (folder.rename(folder / "below")),
+        errno.EINVAL: lambda: folder.rename(folder / "below"),
     }
     for number, attempt in refused.items():
         with pytest.raises(OSError) as caught:
