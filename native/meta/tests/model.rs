@@ -167,7 +167,7 @@ fn compare(world: &World, model: &Model) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_name_space_behaves_like_the_plain_model(steps in prop::collection::vec((0usize..4, step()), 1..120)) {

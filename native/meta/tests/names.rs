@@ -310,10 +310,10 @@ fn times_are_set_to_now_by_writers_and_to_anything_by_owners() {
     let one = SetAttr { inode: file, mtime_now: true, ..Default::default() };
     let past = SetAttr { inode: file, atime_ns: Some(-5), mtime_ns: Some(i64::MAX), ..Default::default() };
     world.run_as(bob(), |world| {
-        let attr = world.setattr(now.clone()).unwrap();
+        let attr = world.setattr(now).unwrap();
         assert_eq!((attr.atime_ns, attr.mtime_ns, attr.ctime_ns), (world.now_ns, world.now_ns, world.now_ns));
-        assert_eq!(world.setattr(past.clone()).unwrap_err(), EPERM);
-        assert_eq!(world.setattr(one.clone()).unwrap_err(), EPERM);
+        assert_eq!(world.setattr(past).unwrap_err(), EPERM);
+        assert_eq!(world.setattr(one).unwrap_err(), EPERM);
     });
     world.run_as(alice(), |world| {
         let attr = world.setattr(past).unwrap();
