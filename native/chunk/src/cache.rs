@@ -1,8 +1,8 @@
 //! Which slots are open: a bounded second-chance queue. It closes slots and never touches their content.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 

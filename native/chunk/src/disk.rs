@@ -162,7 +162,9 @@ impl Disk {
         let disk = self.path.display();
         let sentence = match errno {
             libc::ENOSPC | libc::EDQUOT => format!("{doing}: disk {disk} is full; delete files or add a disk"),
-            libc::EROFS => format!("{doing}: disk {disk} became read-only; check its file system, then restart the chunkserver"),
+            libc::EROFS => {
+                format!("{doing}: disk {disk} became read-only; check its file system, then restart the chunkserver")
+            }
             libc::EMFILE | libc::ENFILE => format!("{doing}: too many open files; raise the limit (ulimit -n)"),
             _ => format!("{doing}: {error} on disk {disk}; look at the kernel log, replace the disk if it is broken"),
         };
@@ -179,7 +181,10 @@ impl Disk {
     pub fn check_present(&self) {
         let file = self.path.join(identity::FILE_NAME);
         if let Err(error) = fs::symlink_metadata(&file)
-            && matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ESTALE | libc::ENODEV))
+            && matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ESTALE | libc::ENODEV)
+            )
         {
             self.fence(format!(
                 "disk {} vanished ({error}); mount it again, then restart the chunkserver",
@@ -311,7 +316,9 @@ impl Disk {
             let path = self.data_path(slot.number);
             match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
                 Ok(()) => slot.warm_bytes = 0,
-                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot empty the data file of a free slot"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot empty the data file of a free slot")
+                }
             }
         }
         free.warm_bytes = free.list.iter().map(|slot| slot.warm_bytes).sum();
@@ -335,8 +342,9 @@ impl Disk {
 
     /// The slot's data may stay allocated for the next chunk: `bytes` as far as the limit allows, else zero.
     pub fn warm_allowance(&self, bytes: u64) -> u64 {
-        let roomy = rustix::fs::fstatvfs(&self.directory)
-            .is_ok_and(|stat| stat.f_bavail > stat.f_blocks / 10 && stat.f_bavail * stat.f_frsize > 2 * self.reserve_bytes);
+        let roomy = rustix::fs::fstatvfs(&self.directory).is_ok_and(|stat| {
+            stat.f_bavail > stat.f_blocks / 10 && stat.f_bavail * stat.f_frsize > 2 * self.reserve_bytes
+        });
         let fits = self.free.lock().warm_bytes + bytes <= MAX_WARM_BYTES;
         if roomy && fits { bytes } else { 0 }
     }

@@ -64,7 +64,8 @@ impl Identity {
     }
 
     fn decode(text: &[u8]) -> std::result::Result<Identity, String> {
-        let identity: Identity = serde_json::from_slice(text).map_err(|error| format!("it does not parse ({error})"))?;
+        let identity: Identity =
+            serde_json::from_slice(text).map_err(|error| format!("it does not parse ({error})"))?;
         if identity.magic != MAGIC || identity.format != FORMAT {
             return Err(format!("it is of format {:?} {}", identity.magic, identity.format));
         }
@@ -86,7 +87,10 @@ impl Identity {
         Identity::decode(&text).map(Some).map_err(|why| {
             Error::namespace(
                 libc::EINVAL,
-                format!("{} is damaged: {why}; restore it, or empty the directory to start the disk anew", path.display()),
+                format!(
+                    "{} is damaged: {why}; restore it, or empty the directory to start the disk anew",
+                    path.display()
+                ),
             )
         })
     }

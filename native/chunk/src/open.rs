@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base::{Error, Result};
 use rustix::fs::FlockOperation;
@@ -15,6 +16,9 @@ use crate::layout::{HEADER_SPACE, Headers, choose_header};
 use crate::probe::{Probe, probe};
 use crate::slot::{Shared, Slot, allocated_bytes, read_up_to};
 use crate::types::StoreConfig;
+
+/// Too short, and a restart finds its own predecessor; too long, and a real conflict is reported late.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A configured directory as it came up.
 pub(crate) enum Place {
@@ -54,8 +58,13 @@ pub(crate) fn open_places(config: &StoreConfig, shared: &Arc<Shared>) -> Result<
     for (path, identity) in config.disks.iter().zip(&identities) {
         let Some(identity) = identity else { continue };
         known.extend(identity.siblings.clone());
-        if known.insert(identity.disk_uuid.clone(), path.clone()).is_some_and(|other| other != *path && config.disks.contains(&other) && Identity::load(&other).is_ok_and(|at| at.is_some_and(|at| at.disk_uuid == identity.disk_uuid))) {
-            let message = format!("{} is a copy of another configured disk; configure only one of them", path.display());
+        if known.insert(identity.disk_uuid.clone(), path.clone()).is_some_and(|other| {
+            other != *path
+                && config.disks.contains(&other)
+                && Identity::load(&other).is_ok_and(|at| at.is_some_and(|at| at.disk_uuid == identity.disk_uuid))
+        }) {
+            let message =
+                format!("{} is a copy of another configured disk; configure only one of them", path.display());
             return Err(Error::namespace(libc::EINVAL, message));
         }
     }
@@ -98,7 +107,10 @@ impl From<Error> for Trouble {
 /// Whether the path is a directory that can be listed.
 fn usable(path: &Path) -> std::result::Result<(), Trouble> {
     let meta = fs::metadata(path).map_err(|error| {
-        Trouble::Disk(format!("{} cannot be used ({error}); create or mount it, then restart the chunkserver", path.display()))
+        Trouble::Disk(format!(
+            "{} cannot be used ({error}); create or mount it, then restart the chunkserver",
+            path.display()
+        ))
     })?;
     if !meta.is_dir() {
         let message = format!("{} is not a directory; name a directory per disk", path.display());
@@ -121,20 +133,22 @@ fn open_disk(
         Trouble::Disk(format!("{doing} {} failed ({error}); check its rights and its file system", path.display()))
     };
     let directory = File::open(path).map_err(|error| broken("opening", error))?;
-    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => {
+    lock(&directory).map_err(|error| match error.raw_os_error() {
+        Some(libc::EWOULDBLOCK) => {
             let message = format!("{} is in use by another chunkserver; stop that one first", path.display());
             Trouble::Refused(Error::namespace(libc::EBUSY, message))
         }
-        other => broken("locking", other.into()),
+        _ => broken("locking", error),
     })?;
     let identity = match identity {
         Some(identity) => identity,
         None => format_disk(config, path, known)?,
     };
     let uuid = identity.uuid_bytes().ok_or_else(|| broken("reading", io::Error::from_raw_os_error(libc::EINVAL)))?;
-    let read_only = fs::create_dir(path.join("chunks")).err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
-    let read_only = read_only.or_else(|| write_test(path).err().filter(|error| error.raw_os_error() == Some(libc::EROFS)));
+    let read_only =
+        fs::create_dir(path.join("chunks")).err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
+    let read_only =
+        read_only.or_else(|| write_test(path).err().filter(|error| error.raw_os_error() == Some(libc::EROFS)));
     let measured = match read_only {
         Some(_) => Probe { works: false, wins: false },
         None => probe(path, config.direct_io),
@@ -147,6 +161,18 @@ fn open_disk(
         ));
     }
     Ok(Arc::new(disk))
+}
+
+/// Lock the directory for this store. A process that is just ending, or a child between fork and exec, may hold it
+/// a little longer, so a busy lock is asked for again for a moment.
+fn lock(directory: &File) -> io::Result<()> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+            other => return other.map_err(io::Error::from),
+        }
+    }
 }
 
 /// Whether the directory takes new files. A full disk does not count as read-only.
@@ -162,7 +188,9 @@ fn format_disk(
     path: &Path,
     known: &mut BTreeMap<String, PathBuf>,
 ) -> std::result::Result<Identity, Trouble> {
-    let broken = |error: io::Error| Trouble::Disk(format!("formatting {} failed ({error}); check its rights and its file system", path.display()));
+    let broken = |error: io::Error| {
+        Trouble::Disk(format!("formatting {} failed ({error}); check its rights and its file system", path.display()))
+    };
     if !is_empty(path).map_err(broken)? {
         let message = format!(
             "{} holds files that are not of a chunkserver disk; give an empty directory, or empty this one",
@@ -177,7 +205,8 @@ fn format_disk(
         )));
     }
     if config.cluster_id.is_empty() {
-        let message = format!("{} has no cluster id yet; start the masters, which know it, or configure it", path.display());
+        let message =
+            format!("{} has no cluster id yet; start the masters, which know it, or configure it", path.display());
         return Err(Trouble::Refused(Error::namespace(libc::EINVAL, message)));
     }
     let mut identity = Identity::new(&config.cluster_id, config.server_id).map_err(broken)?;
@@ -224,7 +253,10 @@ pub(crate) fn scan_all(places: &[Place]) -> Result<BTreeMap<u64, Arc<Slot>>> {
     let mut index: BTreeMap<u64, Arc<Slot>> = BTreeMap::new();
     for scan in scans {
         if scan.damaged > 0 {
-            tracing::warn!(slots = scan.damaged, "slots without a readable header are left aside; their chunks count as missing");
+            tracing::warn!(
+                slots = scan.damaged,
+                "slots without a readable header are left aside; their chunks count as missing"
+            );
         }
         for slot in scan.slots {
             let rank = |slot: &Slot| (slot.version(), slot.incarnation);
@@ -247,13 +279,15 @@ fn scan(disk: &Arc<Disk>) -> Result<Scan> {
     let mut scan = Scan::default();
     let chunks = disk.path.join("chunks");
     let listing = |path: &Path| -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+        let entries =
+            fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
         entries.map_err(|error| disk.error(&format!("listing {}", path.display()), &error))
     };
     let mut numbers = Vec::new();
     for folder in listing(&chunks)?.into_iter().filter(|path| path.is_dir()) {
         for path in listing(&folder)? {
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| u64::from_str_radix(stem, 16).ok());
+            let stem =
+                path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| u64::from_str_radix(stem, 16).ok());
             match stem.filter(|&number| disk.data_path(number) == path || disk.sums_path(number) == path) {
                 Some(number) => numbers.push(number),
                 None => tracing::warn!(path = %path.display(), "not a file of the chunk store; left alone"),

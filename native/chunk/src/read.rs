@@ -27,7 +27,7 @@ impl Slot {
         let mut crcs = Vec::with_capacity(blocks.len() * 4);
         let mut present = blocks.clone().filter(|&block| !loaded.table.is_absent(block));
         if let Some(first) = present.next() {
-            let last = present.last().unwrap_or(first);
+            let last = present.next_back().unwrap_or(first);
             let span = (first - blocks.start) * BLOCK_BYTES..(last + 1 - blocks.start) * BLOCK_BYTES;
             self.read_blocks(&loaded.files, &mut data[span], first)?;
             self.read_ahead(&loaded.files, blocks.end);

@@ -5,6 +5,7 @@
 //! | stable | stable | rot: EBADMSG when read |
 //! | pending fresh | stable | absent: the write was never synced |
 //! | pending overwrite | stable | stable with the CRC of what is there: old and new sectors of an unsynced write |
+//! | pending overwrite | | behind the end of the file: rot |
 //! | wrong or zero, page known to be on disk | | rot: EBADMSG when read |
 //! | wrong or zero, page never synced | | absent: left by the slot's chunk before |
 
@@ -16,7 +17,7 @@ use base::limits::{BLOCK_BYTES, BLOCKS_PER_CHUNK};
 
 use crate::layout::{AREA_BYTES, BlockState, Entry, Header, PAGE_ENTRIES, entry_offset};
 use crate::slot::{Files, read_up_to};
-use crate::table::Table;
+use crate::table::{Table, wrong_word};
 
 pub(crate) struct Recovered {
     pub table: Table,
@@ -33,6 +34,8 @@ pub(crate) enum Settled {
     Whole,
     Absent,
     Torn(u32),
+    /// An overwritten block that is not there at all: it was on disk once, so this is rot.
+    Lost,
 }
 
 /// The crash rule. `found` is the CRC of the block's bytes, None when the file ends before it.
@@ -40,6 +43,7 @@ pub(crate) fn settle(state: BlockState, crc: u32, found: Option<u32>) -> Settled
     match (state, found) {
         (_, Some(found)) if found == crc => Settled::Whole,
         (BlockState::Overwrite, Some(found)) => Settled::Torn(found),
+        (BlockState::Overwrite, None) => Settled::Lost,
         _ => Settled::Absent,
     }
 }
@@ -72,7 +76,7 @@ pub(crate) fn read_table(header: &Header, files: &Files) -> io::Result<Recovered
             Ok(_) => None,
             // An unreadable block stays wrong: readers get EBADMSG and take another copy.
             Err(_) => {
-                recovered.table.set_wrong(index, crate::table::wrong_word(key, index));
+                recovered.table.set_wrong(index, wrong_word(key, index));
                 continue;
             }
         };
@@ -85,6 +89,7 @@ pub(crate) fn read_table(header: &Header, files: &Files) -> io::Result<Recovered
                 recovered.torn += 1;
                 recovered.table.set(index, BlockState::Stable, crc);
             }
+            Settled::Lost => recovered.table.set_wrong(index, wrong_word(key, index)),
             Settled::Absent => {
                 recovered.absent += 1;
                 recovered.table.set(index, BlockState::Absent, 0);

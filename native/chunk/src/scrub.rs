@@ -46,7 +46,8 @@ impl Slot {
         };
         let read = read_up_to(file, &mut data, offset).unwrap_or(0);
         data[read..].fill(0);
-        let mut step = Step { bytes: data.len() as u64, next: Some(end).filter(|&end| end < BLOCKS_PER_CHUNK), bad: Vec::new() };
+        let mut step =
+            Step { bytes: data.len() as u64, next: Some(end).filter(|&end| end < BLOCKS_PER_CHUNK), bad: Vec::new() };
         for (block, bytes) in (first..end).zip(data.chunks_exact_mut(BLOCK_BYTES)) {
             let entry = loaded.table.get(block);
             match entry {
@@ -55,7 +56,9 @@ impl Slot {
                 Entry::Good(..) => continue,
             }
             // Once more and block by block: a bad sector must not condemn its neighbours.
-            let again = self.read_blocks(&loaded.files, bytes, block).and_then(|()| self.check_block(&loaded.files, bytes, block, entry));
+            let again = self
+                .read_blocks(&loaded.files, bytes, block)
+                .and_then(|()| self.check_block(&loaded.files, bytes, block, entry));
             if let Err(error) = again {
                 let offset = (block * BLOCK_BYTES) as u32;
                 step.bad.push(BadBlock { chunk: self.chunk(), offset, reason: error.message });

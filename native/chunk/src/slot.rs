@@ -266,12 +266,13 @@ impl Slot {
     }
 
     fn open_files(&self, create: bool) -> Result<Files> {
-        let open = |path: PathBuf| {
+        let open = |path: PathBuf, create: bool| {
             let opened = self.disk.open_file(&path, create, 0);
             opened.map_err(|error| self.disk.error(&format!("opening {}", path.display()), &error))
         };
-        let data = open(self.disk.data_path(self.number))?;
-        let sums = open(self.disk.sums_path(self.number))?;
+        let sums = open(self.disk.sums_path(self.number), create)?;
+        // Also made when missing: a crash may take the name of a never synced file. What was in it fails its check.
+        let data = open(self.disk.data_path(self.number), true)?;
         Ok(Files { data, sums, direct: OnceLock::new() })
     }
 
@@ -347,7 +348,6 @@ impl Slot {
     fn sync_sums(&self, files: &Files, doing: &str) -> Result<()> {
         self.disk.sync((self.number, Part::Sums), &files.sums, doing)
     }
-
 
     /// Write the header into a copy that is not the only durable one.
     pub fn write_header(&self, control: &mut Control, files: &Files) -> Result<()> {
@@ -546,8 +546,12 @@ impl Slot {
     /// slot is the only place where the outcome of an fsync can be missed.
     pub fn unload(self: &Arc<Slot>) -> bool {
         let Some(_one) = self.sync_lock.try_lock() else { return false };
-        if self.control.try_lock().is_none() || self.state.read().is_none() || self.is_gone() {
-            return self.state.read().is_none();
+        if self.is_gone() || self.state.read().is_none() {
+            return true;
+        }
+        // An unfinished copy would be lost: only its owner knows what its slot holds.
+        if self.control.try_lock().is_none_or(|control| control.origin != Origin::Stored) {
+            return false;
         }
         if self.disk.writable() && (self.sync_locked().is_err() || self.flush_locked().is_err()) {
             return false;

@@ -216,23 +216,25 @@ impl Slot {
 
     fn put_body(&self, files: &Files, body: &[u8], block: usize) -> Result<()> {
         let offset = (block * BLOCK_BYTES) as u64;
-        if body.len() >= MIN_DIRECT_BYTES && self.disk.probe.wins
-            && let Some(direct) = files.direct(self) {
-                let aligned = (body.as_ptr() as usize).is_multiple_of(BLOCK_BYTES);
-                let written = if aligned {
-                    self.put_data(direct, body, offset)
-                } else {
-                    self.put_data(direct, &Buffer::copy_of(body), offset)
-                };
-                match written {
-                    // Some file systems refuse single direct writes; the page cache takes them.
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-                    other => {
-                        add(&self.counting().direct_bytes, body.len() as u64);
-                        return other.map_err(|error| self.data_error(&error));
-                    }
+        if body.len() >= MIN_DIRECT_BYTES
+            && self.disk.probe.wins
+            && let Some(direct) = files.direct(self)
+        {
+            let aligned = (body.as_ptr() as usize).is_multiple_of(BLOCK_BYTES);
+            let written = if aligned {
+                self.put_data(direct, body, offset)
+            } else {
+                self.put_data(direct, &Buffer::copy_of(body), offset)
+            };
+            match written {
+                // Some file systems refuse single direct writes; the page cache takes them.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                other => {
+                    add(&self.counting().direct_bytes, body.len() as u64);
+                    return other.map_err(|error| self.data_error(&error));
                 }
             }
+        }
         self.put_data(&files.data, body, offset).map_err(|error| self.data_error(&error))
     }
 
@@ -241,7 +243,8 @@ impl Slot {
         let state = self.state().read();
         let Some(loaded) = state.as_ref() else { return Err(missing(self.id)) };
         let table = &loaded.table;
-        let words = plan.blocks.clone().zip(&plan.entries).map(|(block, &(state, crc))| table.raw_for(block, state, crc));
+        let words =
+            plan.blocks.clone().zip(&plan.entries).map(|(block, &(state, crc))| table.raw_for(block, state, crc));
         let words: Vec<u64> = words.collect();
         put_words(self, control, files, plan.blocks.start, &words, |block| table.raw_for(block, BlockState::Absent, 0))
     }

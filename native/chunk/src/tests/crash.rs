@@ -61,7 +61,8 @@ impl Held {
             let stop = end.min((block + 1) * BLOCK_BYTES);
             let allowed = self.blocks.entry(block).or_default();
             let mut bytes = allowed.now().cloned().unwrap_or_else(|| vec![0; BLOCK_BYTES]);
-            bytes[at - block * BLOCK_BYTES..stop - block * BLOCK_BYTES].copy_from_slice(&data[at - offset..stop - offset]);
+            bytes[at - block * BLOCK_BYTES..stop - block * BLOCK_BYTES]
+                .copy_from_slice(&data[at - offset..stop - offset]);
             allowed.since.push(bytes);
             at = stop;
         }
@@ -368,7 +369,8 @@ fn a_kill_between_data_and_table_is_not_rot() {
             let sums = data.with_extension("sums");
             drop(store);
             let stale = if new_data { sums } else { data };
-            std::fs::copy(before.path().join(stale.strip_prefix(folder.path()).expect("below")), &stale).expect("copied");
+            std::fs::copy(before.path().join(stale.strip_prefix(folder.path()).expect("below")), &stale)
+                .expect("copied");
             if overwrite && new_data {
                 // The barrier makes this one impossible; it would be rot.
                 continue;

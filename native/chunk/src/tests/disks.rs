@@ -11,7 +11,7 @@ use crate::types::StoreConfig;
 use crate::{DirectIo, Store};
 
 /// A file system of its own in memory; unmounted when dropped.
-struct Mount(PathBuf, tempfile::TempDir);
+struct Mount(PathBuf, #[expect(dead_code, reason = "removes the mount point")] tempfile::TempDir);
 
 impl Mount {
     fn new(size: &str) -> Mount {
@@ -82,7 +82,8 @@ fn a_missing_disk_is_left_out_and_not_formatted_anew() {
     assert_eq!(store.disks().iter().map(|disk| disk.chunks).collect::<Vec<_>>(), [2, 2], "spread over both");
     drop(store);
     // As if the second disk were not mounted.
-    let away = one.path().join("../").join(format!("{}-away", two.path().file_name().expect("a name").to_string_lossy()));
+    let away =
+        one.path().join("../").join(format!("{}-away", two.path().file_name().expect("a name").to_string_lossy()));
     fs::rename(two.path(), &away).expect("away");
     let open_both = || Store::open(config(&[one.path(), two.path()]));
     let store = open_both().expect("one disk is enough");

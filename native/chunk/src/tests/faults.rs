@@ -41,7 +41,8 @@ fn a_write_that_fails_anywhere_leaves_the_chunk_readable_and_mostly_as_before() 
             put(&store, chunk(1, 1), 0, &old).expect("a write");
             store.sync(chunk(1, 1)).expect("a sync");
             store.flush_lazy();
-            let fault = Fault { after_writes: Some((part, after)), errno: libc::ENOSPC, short_bytes, ..Fault::default() };
+            let fault =
+                Fault { after_writes: Some((part, after)), errno: libc::ENOSPC, short_bytes, ..Fault::default() };
             *store.disk_for_tests(0).tap.fault.lock() = fault;
             // Stable blocks, absent ones and parts of both.
             let offset = 2 * BLOCK_BYTES + 50;

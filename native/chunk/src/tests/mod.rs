@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use base::Result;
 use base::crc::{check_pieces, piece_crcs};
 
-use crate::types::{ChunkRef, DirectIo, StoreConfig};
 use crate::Store;
+use crate::types::{ChunkRef, DirectIo, StoreConfig};
 
 pub fn chunk(id: u64, version: u32) -> ChunkRef {
     ChunkRef { id, version }

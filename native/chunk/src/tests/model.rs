@@ -7,8 +7,8 @@ use base::limits::BLOCK_BYTES;
 use proptest::prelude::*;
 
 use super::{chunk, config, get, new_folder, noise, put};
-use crate::types::{DirectIo, ScrubCursor};
 use crate::Store;
+use crate::types::{DirectIo, ScrubCursor};
 
 /// Positions are drawn from the first blocks and from around the first page boundary of the table.
 pub const SPAN: usize = (2 << 20) + 32 * 1024;
