@@ -26,6 +26,9 @@ use crate::{MAX_BATCH_BYTES, watcher};
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
+/// Name, labels, value.
+pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
+
 /// Implemented by what the log is for.
 pub trait StateMachine: Send + Sync + 'static {
     /// Apply one entry; in order, never twice, one caller at a time. Returns the reply bytes.
@@ -361,7 +364,7 @@ impl Consensus {
         }
     }
 
-    pub fn metrics(&self) -> Vec<(&'static str, Vec<(&'static str, String)>, f64)> {
+    pub fn metrics(&self) -> Vec<Metric> {
         let status = self.status();
         let counters = &self.log.shared().counters;
         let seconds = |ns: &AtomicU64| ns.load(Ordering::Relaxed) as f64 / 1e9;

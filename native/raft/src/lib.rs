@@ -16,7 +16,7 @@ mod vote;
 mod watcher;
 
 pub use config::RaftConfig;
-pub use consensus::{Consensus, Frozen, Leadership, Proposed, RaftStatus, Role, StateMachine};
+pub use consensus::{Consensus, Frozen, Leadership, Metric, Proposed, RaftStatus, Role, StateMachine};
 
 /// Largest batch that `propose` takes: with its frame it fits one message of the wire.
 pub const MAX_BATCH_BYTES: usize = 3 << 20;

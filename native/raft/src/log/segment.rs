@@ -14,7 +14,7 @@ use crate::files::{random_bytes, sync_directory};
 const MAGIC: &[u8; 8] = b"MNGRLOG1";
 /// Spare files kept; more would only hold space.
 const SPARES: usize = 2;
-const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// What a segment says of itself and of the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use base::{Error, Result};
@@ -95,10 +95,7 @@ impl Writer {
                     task => batch.add(task, self.last_batch + 1, self.life),
                 }
                 if batch.bytes < BATCH_BYTES {
-                    next = match self.tasks.try_recv() {
-                        Ok(task) => Some(task),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                    };
+                    next = self.tasks.try_recv().ok();
                 }
             }
             self.flush(batch);

@@ -17,7 +17,9 @@ use wire::{Handler, Request, Response, Server, proto};
 
 /// Test double of a state machine: the batches in order, as (index, bytes); replies with their number.
 #[derive(Default)]
-pub struct Journal(Mutex<Arc<Vec<(u64, Vec<u8>)>>>);
+pub struct Journal(Mutex<Arc<Batches>>);
+
+type Batches = Vec<(u64, Vec<u8>)>;
 
 impl Journal {
     pub fn batches(&self) -> Vec<Vec<u8>> {
@@ -58,7 +60,7 @@ impl StateMachine for Journal {
     }
 }
 
-struct View(Arc<Vec<(u64, Vec<u8>)>>);
+struct View(Arc<Batches>);
 
 impl Frozen for View {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
