@@ -143,7 +143,7 @@ impl Engine {
         let attr = attr_of(self.core.name(creds, Op::Setattr(message)).await?)?;
         let mut state = file.state.lock();
         if resizes {
-            state.attr = attr.clone();
+            state.attr = attr;
             state.forget_all();
         } else {
             state.absorb(&attr);
@@ -173,7 +173,7 @@ impl Engine {
             self.truncate(creds, handle, file.inode).await?;
         }
         let state = file.state.lock();
-        Ok((state.overlaid(state.attr.clone()), handle))
+        Ok((state.overlaid(state.attr), handle))
     }
 
     pub async fn open(&self, creds: &Credentials, inode: u64, flags: OpenFlags) -> Result<(Attr, u64)> {
@@ -184,7 +184,7 @@ impl Engine {
             self.truncate(creds, handle, inode).await?;
         }
         let state = file.state.lock();
-        Ok((state.overlaid(state.attr.clone()), handle))
+        Ok((state.overlaid(state.attr), handle))
     }
 
     /// O_TRUNC: the right was checked at open.
@@ -198,7 +198,7 @@ impl Engine {
     }
 
     fn add_handle(&self, creds: &Credentials, reply: &NameReply, flags: OpenFlags) -> Result<(FileRef, u64)> {
-        let attr = reply.attr.clone().ok_or_else(|| Error::integrity("an open was answered without attributes"))?;
+        let attr = reply.attr.ok_or_else(|| Error::integrity("an open was answered without attributes"))?;
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
         let file = {
             let mut files = self.files.lock();

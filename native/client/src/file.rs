@@ -131,7 +131,7 @@ impl State {
             return; // an older answer that was overtaken
         }
         let foreign = attr.data_version != self.attr.data_version;
-        self.attr = attr.clone();
+        self.attr = *attr;
         if foreign {
             self.forget_clean();
         }
@@ -143,7 +143,7 @@ impl State {
             return;
         }
         let foreign = attr.data_version > self.attr.data_version + 1;
-        self.attr = attr.clone();
+        self.attr = *attr;
         if foreign {
             self.forget_clean();
         }
@@ -188,7 +188,7 @@ impl State {
             self.absorb(attr);
         }
         for info in &reply.chunks {
-            if !self.writers.get(&info.index).is_some_and(|writer| !writer.is_idle()) {
+            if self.writers.get(&info.index).is_none_or(|writer| writer.is_idle()) {
                 self.map.insert(info.index, info.clone());
             }
         }
@@ -279,7 +279,7 @@ mod tests {
         let file = File::new(Attr { size: 10, data_version: 4, ..Attr::default() }, Credentials::default());
         let mut state = file.state.lock();
         state.wrote(5, 50, 99);
-        let seen = state.overlaid(state.attr.clone());
+        let seen = state.overlaid(state.attr);
         assert_eq!((seen.size, seen.mtime_ns), (50, 99));
         state.absorb(&Attr { size: 70, data_version: 3, ..Attr::default() });
         assert_eq!(state.size(), 50);

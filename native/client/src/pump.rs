@@ -61,11 +61,13 @@ async fn pump(core: Arc<Core>, file: FileRef, index: u64) {
     let wake = file.state.lock().writers.entry(index).or_default().wake.clone();
     let (mut flights, mut trouble) = (FuturesUnordered::new(), Trouble::default());
     loop {
-        if flights.is_empty() && (trouble.pending || file.state.lock().granted(index).is_none()) {
-            if let Err(error) = recover(&core, &file, index, &mut trouble).await {
-                give_up(&core, &file, index, error);
-                return;
-            }
+        let unready = trouble.pending || file.state.lock().granted(index).is_none();
+        if flights.is_empty()
+            && unready
+            && let Err(error) = recover(&core, &file, index, &mut trouble).await
+        {
+            give_up(&core, &file, index, error);
+            return;
         }
         if !trouble.pending {
             let mut state = file.state.lock();
