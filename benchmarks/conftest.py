@@ -24,7 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Nine nodes as processes: demo profile, three copies, durable."""
     if not os.path.exists("/dev/fuse"):
-        pytest.skip("this machine has no /dev/fuse, so nothing can be mounted: load the fuse module to run FUSE benchmarks")
+        pytest.skip(
+            "this machine has no /dev/fuse, so nothing can be mounted: load the fuse module to run FUSE benchmarks"
+        )
     base = tmp_path_factory.mktemp("bench")
     cluster = Cluster(base / "c", port_offset=free_port_offset())
     cluster.up()

@@ -20,7 +20,7 @@ _full = False
 
 def choose_full(full: bool) -> None:
     """Called once by conftest before any benchmark is collected."""
-    global _full  # noqa: PLW0603 - one switch, set before collection
+    global _full
     _full = full
 
 
@@ -55,11 +55,23 @@ def spending(cluster: Cluster | None) -> Iterator[Spent]:
 
 def _cpu_now(cluster: Cluster | None) -> float:
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system + (cluster.cpu_seconds() if cluster else 0.0)
+    return (
+        times.user
+        + times.system
+        + times.children_user
+        + times.children_system
+        + (cluster.cpu_seconds() if cluster else 0.0)
+    )
 
 
 def measured(
-    benchmark: Any, cluster: Cluster | None, work: Callable[[int], None], *, rounds: int, operations: int = 0, octets: int = 0
+    benchmark: Any,
+    cluster: Cluster | None,
+    work: Callable[[int], None],
+    *,
+    rounds: int,
+    operations: int = 0,
+    octets: int = 0,
 ) -> None:
     """Run `work(round)` and put rates and CPU per operation or GiB beside the timing."""
     numbers = iter(range(rounds))

@@ -159,7 +159,9 @@ class Cluster:
 
         def whole() -> bool:
             status = self.status()
-            return not int(status["under_replicated"]) and not int(status["missing"]) and not int(status["heals_running"])
+            return (
+                not int(status["under_replicated"]) and not int(status["missing"]) and not int(status["heals_running"])
+            )
 
         wait_until("every chunk with all its copies", whole, timeout_s, every_s=0.2)
 
@@ -179,9 +181,7 @@ class Cluster:
 
     def data_files(self, server: str) -> list[Path]:
         """The chunk data files that a chunkserver keeps (FORMAT.md, "Chunk data file")."""
-        return sorted(
-            path for folder in self.node(server)["data_directories"] for path in Path(folder).rglob("*.data")
-        )
+        return sorted(path for folder in self.node(server)["data_directories"] for path in Path(folder).rglob("*.data"))
 
     def find_block(self, server: str, block: bytes) -> tuple[Path, int] | None:
         """The data file and offset where `server` stores this 4 KiB block."""

@@ -158,7 +158,9 @@ def kill_leader(demo: Demonstration) -> str:
 def check_blocks(demo: Demonstration, folder: Path, blocks: list[bytes], count: int) -> None:
     other = demo.cluster.mount(2) / folder.relative_to(demo.root)
     for index in range(count):
-        require((other / f"{index:05}").read_bytes() == blocks[index % 16], f"{folder.name}/{index:05} differs on mount 2")
+        require(
+            (other / f"{index:05}").read_bytes() == blocks[index % 16], f"{folder.name}/{index:05} differs on mount 2"
+        )
     digests = {f"{folder.name}/{index:05}": sha256(other / f"{index:05}") for index in range(count)}
     demo.expected.update(digests)
 
@@ -198,7 +200,9 @@ def kill_chunkserver(demo: Demonstration) -> str:
     stalls = f"write {writing.longest_gap_s:.2f} s, read {reading.longest_gap_s:.2f} s"
     demo.note("longest stall when a chunkserver died", stalls)
     demo.note("copies restored after its return", f"{short} chunks in {healed_s:.1f} s")
-    return f"{victim} killed: {writing.done} writes, {reading.done} reads, no errno ({stalls}); {short} chunks whole again"
+    return (
+        f"{victim} killed: {writing.done} writes, {reading.done} reads, no errno ({stalls}); {short} chunks whole again"
+    )
 
 
 def flip(demo: Demonstration) -> str:

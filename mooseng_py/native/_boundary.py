@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from mooseng_py.errors import MooseError, make_error
 
 if TYPE_CHECKING:
+    from typing import Protocol, TypeAlias
+
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    class Array(Protocol):
+        """A NumPy array: a buffer, which its types say only from Python 3.12 on."""
+
+        @property
+        def __array_interface__(self) -> dict[str, Any]: ...
+
+    Readable: TypeAlias = ReadableBuffer | Array
+    Writable: TypeAlias = WriteableBuffer | Array
 
 try:
     _library: Any = importlib.import_module("mooseng_py.native._lib")
@@ -64,12 +75,12 @@ def last_error(number: int) -> MooseError:
     )
 
 
-def readable(data: ReadableBuffer) -> Any:
+def readable(data: Readable) -> Any:
     """The bytes of `data` as a C array, without a copy; it holds `data` as long as it lives."""
     return ffi.from_buffer("uint8_t[]", data)
 
 
-def writable(target: WriteableBuffer) -> Any:
+def writable(target: Writable) -> Any:
     """As `readable`, for filling. Raises: BufferError or TypeError, for what is read-only or not contiguous."""
     return ffi.from_buffer("uint8_t[]", target, require_writable=True)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 from mooseng_py.native._boundary import check, ffi, last_error, lib, readable
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from mooseng_py.native._boundary import Readable
 
 ALIGN_BYTES = 4096
 
 
-def crc32c(data: ReadableBuffer) -> int:
+def crc32c(data: Readable) -> int:
     """CRC-32C (Castagnoli) of contiguous bytes. Source: RFC 3720, appendix B.4."""
     span = readable(data)
     return check(lib.mng_crc32c(span, len(span)))

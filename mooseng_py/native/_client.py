@@ -9,7 +9,7 @@ from mooseng_py.native._boundary import check, ffi, lib, readable, take_reply, w
 from mooseng_py.native._objects import NativeObject
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from mooseng_py.native._boundary import Readable, Writable
 
 _METHOD_NAME = 10
 _APPEND_BYTES = 1 << 20
@@ -42,7 +42,7 @@ class Client(NativeObject):
         file = check(lib.mng_file_open(self.handle, span, len(span), flags, reply))
         return file, take_reply(reply)
 
-    def read_into(self, file: int, offset: int, target: WriteableBuffer) -> int:
+    def read_into(self, file: int, offset: int, target: Writable) -> int:
         """Fill `target` from byte `offset`; return the bytes read, fewer than its length only at the end of the file."""
         span = writable(target)
         done = 0
@@ -53,7 +53,7 @@ class Client(NativeObject):
             done += count
         return done
 
-    def write(self, file: int, offset: int, data: ReadableBuffer) -> int:
+    def write(self, file: int, offset: int, data: Readable) -> int:
         """Write all of `data` at byte `offset`; return its length. Safe only after `sync` or `close_file`."""
         span = readable(data)
         done = 0
@@ -61,7 +61,7 @@ class Client(NativeObject):
             done += check(lib.mng_file_write(self.handle, file, offset + done, span + done, len(span) - done))
         return done
 
-    def append(self, file: int, data: ReadableBuffer) -> int:
+    def append(self, file: int, data: Readable) -> int:
         """Write all of `data` at the end of the file; return the offset after it. Pieces of 1 MiB are not split."""
         span = readable(data)
         done, end = 0, 0

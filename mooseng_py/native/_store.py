@@ -10,7 +10,7 @@ from mooseng_py.native._boundary import check, lib, readable, writable
 from mooseng_py.native._objects import NativeObject
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from mooseng_py.native._boundary import Readable, Writable
 
 
 class ChunkStore(NativeObject):
@@ -40,7 +40,7 @@ class ChunkStore(NativeObject):
             },
         )
 
-    def write(self, chunk: int, version: int, offset: int, data: ReadableBuffer) -> int:
+    def write(self, chunk: int, version: int, offset: int, data: Readable) -> int:
         """Write `data` at byte `offset`, creating the chunk when it is missing; return the bytes the chunk then holds.
 
         Raises: StaleError, for a version below the stored one; NamespaceError (ENOSPC, EINVAL).
@@ -48,7 +48,7 @@ class ChunkStore(NativeObject):
         span = readable(data)
         return check(lib.mng_store_write(self.handle, chunk, version, offset, span, len(span)))
 
-    def read(self, chunk: int, version: int, offset: int, target: WriteableBuffer) -> int:
+    def read(self, chunk: int, version: int, offset: int, target: Writable) -> int:
         """Fill `target` from byte `offset`; bytes never written are zeros. Returns its length.
 
         Raises: NamespaceError (ENOENT), StaleError, IntegrityError.

@@ -30,7 +30,10 @@ def test_a_cached_page_is_not_served_after_another_mount_changed_the_file(cluste
 
 
 def test_a_reader_that_keeps_the_file_open_sees_it_grow(cluster: Cluster) -> None:
-    with (cluster.mount(1) / "tail").open("ab", buffering=0) as writer, (cluster.mount(2) / "tail").open("rb", buffering=0) as reader:
+    with (
+        (cluster.mount(1) / "tail").open("ab", buffering=0) as writer,
+        (cluster.mount(2) / "tail").open("rb", buffering=0) as reader,
+    ):
         for index in range(20):
             record = bytes([index]) * 3000
             writer.write(record)

@@ -113,7 +113,9 @@ def test_a_minority_of_masters_acknowledges_nothing_and_recovers(cluster: Cluste
             cluster.restart(name)
         wait_until("work goes on", lambda: attempt.errors or attempt.done > 5, timeout_s=40)
     assert not attempt.errors
-    assert sorted(os.listdir(cluster.mount(2) / "majority"), key=int)[: attempt.done] == [str(i) for i in range(attempt.done)]
+    assert sorted(os.listdir(cluster.mount(2) / "majority"), key=int)[: attempt.done] == [
+        str(i) for i in range(attempt.done)
+    ]
 
 
 def test_a_wiped_master_rejoins_and_can_carry_the_cluster(cluster: Cluster) -> None:
@@ -131,7 +133,7 @@ def test_a_wiped_master_rejoins_and_can_carry_the_cluster(cluster: Cluster) -> N
 
     def voter_again() -> bool:
         masters = {int(m["node_id"]): m["role"] for m in cluster.status()["masters"]}
-        return masters[int(victim[-1])] == "follower"
+        return bool(masters[int(victim[-1])] == "follower")
 
     wait_until("a voter again", voter_again)
     third = next(name for name in cluster.names("master") if name not in (victim, cluster.leader()))
@@ -193,4 +195,6 @@ def test_a_dead_client_mounts_again_at_once_and_its_unlinked_files_are_freed(clu
 
 def test_a_second_up_says_that_the_cluster_runs(cluster: Cluster) -> None:
     with pytest.raises(Exception, match="running"):
-        run_mooseng("local", "up", "--profile", "demo", "--dir", str(cluster.dir), "--port-offset", str(cluster.port_offset))
+        run_mooseng(
+            "local", "up", "--profile", "demo", "--dir", str(cluster.dir), "--port-offset", str(cluster.port_offset)
+        )

@@ -28,7 +28,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         tmp_path.chmod(0o755)
         return tmp_path
     cluster: Cluster = request.getfixturevalue("cluster")
-    path = cluster.mount(1) / request.node.name.replace("/", "_")[:200]
+    path = cluster.mount(1) / str(request.node.name).replace("/", "_")[:200]
     path.mkdir()
     return path
 
@@ -483,7 +483,12 @@ def test_statvfs_tells_space_and_name_length(folder: Path) -> None:
 
 def test_rights_follow_owner_group_and_others(folder: Path) -> None:
     folder.chmod(0o777)
-    for name, mode, uid, gid in [("own", 0o600, 1234, 1), ("grp", 0o060, 1, 77), ("oth", 0o006, 1, 1), ("no", 0o770, 1, 1)]:
+    for name, mode, uid, gid in [
+        ("own", 0o600, 1234, 1),
+        ("grp", 0o060, 1, 77),
+        ("oth", 0o006, 1, 1),
+        ("no", 0o770, 1, 1),
+    ]:
         (folder / name).write_bytes(b"x")
         os.chown(folder / name, uid, gid)
         os.chmod(folder / name, mode)
@@ -504,20 +509,26 @@ def test_others_cannot_change_what_they_do_not_own(folder: Path) -> None:
     folder.chmod(0o777)
     (folder / "f").write_bytes(b"x")
     os.chmod(folder / "f", 0o666)
-    script = TRY + """
+    script = (
+        TRY
+        + """
 print(refused(lambda: os.chmod('f', 0o777)), refused(lambda: os.chown('f', 1234, 1234)),
       refused(lambda: os.utime('f', ns=(1, 1))), refused(lambda: os.utime('f')))
 """
+    )
     assert as_user(script, cwd=folder) == "EPERM EPERM EPERM done"
 
 
 def test_a_sticky_directory_protects_the_files_of_others(folder: Path) -> None:
     folder.chmod(0o1777)
     (folder / "theirs").touch()
-    script = TRY + """
+    script = (
+        TRY
+        + """
 open('mine', 'w').close()
 print(refused(lambda: os.unlink('theirs')), refused(lambda: os.rename('mine', 'theirs')), refused(lambda: os.unlink('mine')))
 """
+    )
     assert as_user(script, cwd=folder) in ("EPERM EPERM done", "EACCES EACCES done")
 
 

@@ -231,7 +231,7 @@ def test_what_the_file_system_has_not_is_refused_with_the_right_errno(mount: Mou
     _, a = mount("a")
     folder = own(a)
     (folder / "f").touch()
-    refused = {
+    refused: dict[int, Callable[[], object]] = {
         errno.EPERM: lambda: os.mkfifo(folder / "pipe"),
         errno.EOPNOTSUPP: lambda: os.setxattr(folder / "f", "user.a", b"1"),
         errno.ENAMETOOLONG: lambda: (folder / ("n" * 256)).touch(),
