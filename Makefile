@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt tools/check-machine
 	@tools/check-machine "$(PYTHON)"
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt maturin
-	$(BIN)/python tools/requirements.py dev > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py dev infra > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
