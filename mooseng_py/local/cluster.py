@@ -23,8 +23,6 @@ from .ports import require_free
 from .status import ClusterStatus, frames_address, http_address, look
 
 READY_TIMEOUT_S = 60.0
-# Longer than a clean stop takes: a client flushes, a master hands the leadership over.
-_STOP_TIMEOUT_S = {"client": 20.0, "chunkserver": 15.0, "master": 10.0}
 _POLL_S = 0.05
 
 
@@ -85,7 +83,7 @@ class LocalCluster:
         identity = self.layout.read()
         node = self._node(identity, name)
         with self.layout.locked():
-            self._stop([node], _STOP_TIMEOUT_S[node.role])
+            self._stop([node], node.stop_grace_s)
             require_free([node])
             return self._start(identity, [node], [node], timeout_s)
 
@@ -109,7 +107,7 @@ class LocalCluster:
         with self.layout.locked():
             spec = identity.spec()
             for nodes in (spec.clients, spec.chunkservers, spec.masters):
-                stubborn += self._stop(nodes, _STOP_TIMEOUT_S[nodes[0].role])
+                stubborn += self._stop(nodes, nodes[0].stop_grace_s)
             if purge:
                 self.layout.purge()
         return stubborn

@@ -10,6 +10,8 @@ PortKind = Literal["frames", "grpc", "http"]
 
 # The `mooseng` sub-command that runs a node of each role.
 COMMANDS: dict[Role, str] = {"master": "master", "chunkserver": "chunkserver", "client": "mount"}
+# Seconds from SIGTERM to SIGKILL, longer than a clean stop takes: a client flushes, a master hands the leadership over.
+STOP_GRACE_S: dict[Role, int] = {"master": 10, "chunkserver": 15, "client": 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class NodeSpec:
     def command(self) -> str:
         """The `mooseng` sub-command that runs this node."""
         return COMMANDS[self.role]
+
+    @property
+    def stop_grace_s(self) -> int:
+        """How long a clean stop may take."""
+        return STOP_GRACE_S[self.role]
 
     def arguments(self, config_file: str) -> tuple[str, ...]:
         """The command line of the daemon, after the `mooseng` executable."""
