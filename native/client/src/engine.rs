@@ -38,6 +38,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// Every write is durable when it returns.
     pub sync: bool,
+    /// To be run: reading needs the right to execute only, which the caller has checked. Source: execve(2).
+    pub execute: bool,
 }
 
 struct Handle {
@@ -119,6 +121,12 @@ impl Engine {
         state.overlaid(attr)
     }
 
+    /// How often another client was seen to have changed the content of this open inode; 0 when it is not open here.
+    pub fn foreign_changes(&self, inode: u64) -> u64 {
+        let file = self.files.lock().get(&inode).cloned();
+        file.map_or(0, |file| file.state.lock().foreign_changes)
+    }
+
     fn seen(&self, reply: NameReply) -> Result<Attr> {
         Ok(self.overlay(attr_of(reply)?))
     }
@@ -177,7 +185,7 @@ impl Engine {
     }
 
     pub async fn open(&self, creds: &Credentials, inode: u64, flags: OpenFlags) -> Result<(Attr, u64)> {
-        let op = Op::Open(Open { inode, read: flags.read, write: flags.write || flags.truncate });
+        let op = Op::Open(Open { inode, read: flags.read && !flags.execute, write: flags.write || flags.truncate });
         let reply = self.core.name(creds, op).await?;
         let (file, handle) = self.add_handle(creds, &reply, flags)?;
         if flags.truncate {

@@ -68,6 +68,8 @@ pub struct State {
     pub mtime_ns: Option<i64>,
     /// Counts writes, so that a commit knows whether it covered all.
     pub changes: u64,
+    /// Counts changes of the content by other clients.
+    pub foreign_changes: u64,
     pub unacked_bytes: usize,
     /// Background failures so far, and the last of them.
     pub faults: u64,
@@ -90,6 +92,7 @@ impl File {
                 dirty_end: 0,
                 mtime_ns: None,
                 changes: 0,
+                foreign_changes: 0,
                 unacked_bytes: 0,
                 faults: 0,
                 fault: None,
@@ -150,6 +153,7 @@ impl State {
     }
 
     fn forget_clean(&mut self) {
+        self.foreign_changes += 1;
         self.readers.values_mut().for_each(ReadAhead::clear);
         let writers = &self.writers;
         self.map.retain(|index, _| writers.get(index).is_some_and(|writer| !writer.is_idle()));

@@ -310,6 +310,7 @@ async fn commit(core: &Arc<Core>, file: &FileRef, plan: &Plan, dirty: &[Dirty]) 
             stored: dirty.iter().filter_map(|chunk| state.stored(chunk.index)).collect(),
             expect_inline_version: expect.unwrap_or(0),
             convert_inline: expect.is_some(),
+            append_bytes: 0,
         };
         (state.creds.clone(), message)
     };

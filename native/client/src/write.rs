@@ -7,7 +7,7 @@ use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Result, time};
 use tokio::sync::OwnedSemaphorePermit;
 use wire::proto::name_request::Op;
-use wire::proto::{GetAttr, GetChunks, WriteInline};
+use wire::proto::{CommitWrite, GetChunks, WriteInline};
 
 use crate::core::{Core, PERMIT_BYTES};
 use crate::file::{Body, Convert, FileRef, Inline, State, cut};
@@ -24,10 +24,13 @@ pub async fn write_at(core: &Arc<Core>, file: &FileRef, offset: u64, data: &[u8]
     put(core, file, offset, data).await
 }
 
-/// Write `data` at the end, as committed and as written here. Small files: one atomic step at the leader, so appends
-/// of several mounts never overwrite each other. Returns the offset.
+/// Write `data` at the end, as committed and as written here. The place is given out by the leader, so appends of several
+/// mounts never overwrite each other. Returns the offset.
 pub async fn append(core: &Arc<Core>, file: &FileRef, data: &[u8]) -> Result<u64> {
     let _order = file.order.lock().await;
+    if data.is_empty() {
+        return Ok(file.state.lock().size());
+    }
     know_body(core, file).await?;
     if fits_inline(core, &file.state.lock(), data.len() as u64) {
         flush_file(core, file).await;
@@ -36,17 +39,24 @@ pub async fn append(core: &Arc<Core>, file: &FileRef, data: &[u8]) -> Result<u64
         }
         know_body(core, file).await?;
     }
-    let creds = file.state.lock().creds.clone();
-    let reply = core.name(&creds, Op::Getattr(GetAttr { inode: file.inode })).await?;
-    let offset = {
-        let mut state = file.state.lock();
-        if let Some(attr) = &reply.attr {
-            state.absorb(attr);
-        }
-        state.size()
-    };
+    let offset = reserve(core, file, data.len() as u64).await?;
     put(core, file, offset, data).await?;
     Ok(offset)
+}
+
+/// Make `bytes` behind the end ours to fill: one commit, since another mount may append at the same time. -> where
+async fn reserve(core: &Core, file: &FileRef, bytes: u64) -> Result<u64> {
+    let (creds, message) = {
+        let state = file.state.lock();
+        let message =
+            CommitWrite { inode: file.inode, size: state.dirty_end, append_bytes: bytes, ..CommitWrite::default() };
+        (state.creds.clone(), message)
+    };
+    let reply = core.name(&creds, Op::CommitWrite(message)).await?;
+    if let Some(attr) = &reply.attr {
+        file.state.lock().absorb_own(attr);
+    }
+    Ok(reply.offset)
 }
 
 fn fits_inline(core: &Core, state: &State, more: u64) -> bool {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base::time::Deadline;
@@ -18,10 +19,15 @@ pub fn root() -> Credentials {
     Credentials::default()
 }
 
-/// Ports that were free a moment ago.
+/// Addresses that nobody listens on. Below the range from which the kernel picks ports for outgoing connections: one of
+/// those could take the port before the server that it is meant for.
 pub fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let candidates = std::iter::from_fn(|| {
+        let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        Some(format!("127.0.0.1:{}", 11_000 + step % 20_000))
+    });
+    candidates.filter(|address| TcpListener::bind(address).is_ok()).take(count).collect()
 }
 
 pub struct Cluster {
