@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.support import KIB, MIB, measured, payload, sizes
+from benchmarks.support import KIB, MIB, content, in_parallel, measured, payload, sizes
 from mooseng_py.demo.harness import Cluster
 
 
 def drop_kernel_cache(path: Path) -> None:
-    """Make the next read of `path` ask the daemon again."""
+    """Make the next read of `path` ask the daemon, or the disk, again."""
     fd = os.open(path, os.O_RDONLY)
     try:
+        os.fdatasync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(fd)
@@ -24,7 +25,6 @@ def drop_kernel_cache(path: Path) -> None:
 
 def drop_server_cache(nodes: Cluster) -> None:
     """Make the next read of any chunk come from the disk."""
-    os.sync()
     for server in nodes.names("chunkserver"):
         for path in nodes.data_files(server):
             drop_kernel_cache(path)
@@ -120,20 +120,26 @@ def bench_random_write_4k_fsync(benchmark: Any, nodes: Cluster, folder: Path) ->
     read_stream(nodes.mount(2) / folder.name / "f", bytes(model))
 
 
-@pytest.mark.parametrize("workers", [1, 8])
-def bench_create_write_close_4k(benchmark: Any, nodes: Cluster, folder: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "folders"), [(1, 1), (8, 1), (8, 8)], ids=["1-worker", "8-workers", "8-workers-8-directories"]
+)
+def bench_create_write_close_4k(benchmark: Any, nodes: Cluster, folder: Path, workers: int, folders: int) -> None:
     count = sizes(smoke=160, full=8000)
-    block = payload(4 * KIB, seed=7)
+    for name in range(folders):
+        (folder / str(name)).mkdir()
+
+    def path(root: Path, index: int) -> Path:
+        return root / str(index % folders) / str(index)
 
     def create(index: int) -> None:
-        fd = os.open(folder / str(index), os.O_CREAT | os.O_WRONLY | os.O_EXCL)
-        os.write(fd, block)
+        fd = os.open(path(folder, index), os.O_CREAT | os.O_WRONLY | os.O_EXCL)
+        os.write(fd, content(index))
         os.close(fd)
 
     in_parallel(benchmark, nodes, create, count, workers)
     other = nodes.mount(2) / folder.name
-    assert len(os.listdir(other)) == count
-    assert all((other / str(index)).read_bytes() == block for index in range(0, count, 37))
+    assert sum(len(os.listdir(other / str(name))) for name in range(folders)) == count
+    assert all(path(other, index).read_bytes() == content(index) for index in range(0, count, 37))
 
 
 @pytest.mark.parametrize("workers", [1, 8])
@@ -189,10 +195,6 @@ def bench_list_with_attributes(benchmark: Any, nodes: Cluster, folder: Path) -> 
     measured(benchmark, nodes, work, rounds=1, operations=count)
 
 
-def content(index: int) -> bytes:
-    return index.to_bytes(4, "little") * KIB
-
-
 def make_files(folder: Path) -> int:
     """Files of 4 KiB that name themselves; return how many."""
     count = sizes(smoke=100, full=2000)
@@ -203,20 +205,3 @@ def make_files(folder: Path) -> int:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(count)))
     return count
-
-
-def in_parallel(benchmark: Any, nodes: Cluster, operation: Any, count: int, workers: int) -> None:
-    """Measure `operation(index)` for every index, by so many threads."""
-
-    def share(worker: int) -> None:
-        for index in range(worker, count, workers):
-            operation(index)
-
-    def work(_turn: int) -> None:
-        if workers == 1:
-            share(0)
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(share, range(workers)))
-
-    measured(benchmark, nodes, work, rounds=1, operations=count)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.report import detail_lines, report
 from benchmarks.support import choose_full
 from mooseng_py.demo.harness import Cluster, free_port_offset
 
@@ -16,17 +17,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="benchmarks at real sizes instead of smoke sizes")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     choose_full(bool(config.getoption("--full", default=False)))
+    config.option.benchmark_quiet = True  # its table shows seconds of a whole run; ours shows rates
+
+
+RESULTS: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _noted(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[None]:
+    """Keep what a benchmark found for the table at the end."""
+    yield
+    if benchmark.extra_info:
+        RESULTS[request.node.name] = benchmark.extra_info
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not RESULTS:
+        return
+    sizes_used = (
+        "real sizes" if config.getoption("--full") else "smoke sizes: for regressions, not for comparison with targets"
+    )
+    terminalreporter.section(f"benchmarks at {sizes_used}")
+    for line in report(RESULTS) if config.getoption("--full") else detail_lines(RESULTS):
+        terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Nine nodes as processes: demo profile, three copies, durable."""
+def fuse() -> None:
     if not os.path.exists("/dev/fuse"):
         pytest.skip(
             "this machine has no /dev/fuse, so nothing can be mounted: load the fuse module to run FUSE benchmarks"
         )
+
+
+@pytest.fixture(scope="session")
+def nodes(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Nine nodes as processes: demo profile, three copies, durable."""
     base = tmp_path_factory.mktemp("bench")
     cluster = Cluster(base / "c", port_offset=free_port_offset())
     cluster.up()

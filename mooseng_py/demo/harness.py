@@ -194,16 +194,6 @@ class Cluster:
                 return path, at
         return None
 
-    def cpu_seconds(self) -> float:
-        """User and system time that all nodes have used so far."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        total = 0
-        for node in self.nodes():
-            with contextlib.suppress(OSError, TypeError):
-                fields = Path(f"/proc/{node['pid']}/stat").read_text().rsplit(")", 1)[1].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / ticks
-
 
 def flip_byte(path: Path, offset: int) -> None:
     """Change one byte on disk behind the daemon's back, past any page cache of ours."""
