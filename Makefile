@@ -11,7 +11,7 @@ DIR ?= .mooseng
 PROFILE ?= demo
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python lint format up down status bench setup build proto docker pulumi clean
+.PHONY: help demo test test-native test-python lint format up down status bench setup build proto docker image pulumi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ down: build ## stop the cluster in DIR
 
 docker: ## a Docker engine, where none answers
 	tools/start-docker
+
+image: $(VENV)/.ready ## the Docker image of all nodes; prints its id
+	@tools/build-image
 
 pulumi: ## the Pulumi CLI and its Python host in .bin, where none is on PATH
 	tools/build-pulumi
