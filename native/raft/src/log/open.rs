@@ -104,7 +104,7 @@ fn read_segment(folder: &Folder, sequence: u64, bytes: &mut Vec<u8>) -> std::res
     if bytes.len() < DATA_START {
         return Err(damaged(sequence, 0, "it is cut short"));
     }
-    Ok(Segment { head, path, file, size: bytes.len() as u64 })
+    Ok(Segment::new(head, path, file, bytes.len() as u64)?)
 }
 
 /// False when the record leaves a hole.

@@ -2,10 +2,12 @@
 //! nothing of what records mean. Every change of a name is followed by a sync of the directory.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use base::{Error, Result, crc};
+use base::{Buffer, Error, Result, crc};
+use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::record::Salt;
 use super::scan::DATA_START;
@@ -62,8 +64,39 @@ impl SegmentHead {
 pub struct Segment {
     pub head: SegmentHead,
     pub path: PathBuf,
+    /// For reading, through the page cache.
     pub file: File,
+    /// For writing past the page cache, one durable write at a time; not every file system does that.
+    direct: Option<File>,
     pub size: u64,
+}
+
+impl Segment {
+    pub fn new(head: SegmentHead, path: PathBuf, file: File, size: u64) -> io::Result<Segment> {
+        // A reader of old records must not fill the cache with pages that are about to be written past it.
+        fadvise(&file, 0, None, Advice::Random)?;
+        let direct = open_direct(&path);
+        Ok(Segment { head, path, file, direct, size })
+    }
+
+    /// Durable when it returns. Whole blocks, at a multiple of a block.
+    pub fn write_durably(&self, bytes: &Buffer, offset: u64) -> io::Result<()> {
+        match &self.direct {
+            Some(direct) => direct.write_all_at(bytes, offset),
+            None => {
+                self.file.write_all_at(bytes, offset)?;
+                self.file.sync_data()
+            }
+        }
+    }
+}
+
+/// `None` where such a file cannot be had (tmpfs, larger blocks than ours): a read tells before a write depends on it.
+fn open_direct(path: &Path) -> Option<File> {
+    let flags = OFlags::DIRECT | OFlags::DSYNC;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path).ok()?;
+    file.read_exact_at(&mut Buffer::take(DATA_START), 0).ok()?;
+    Some(file)
 }
 
 pub fn file_name(sequence: u64) -> String {
@@ -132,7 +165,7 @@ impl Folder {
         std::fs::rename(spare, &path)?;
         sync_directory(&self.path)?;
         let size = file.metadata()?.len();
-        Ok(Segment { head, path, file, size })
+        Ok(Segment::new(head, path, file, size)?)
     }
 
     /// Write a file of zeros, so that later syncs need no change of the file's extents.
@@ -150,6 +183,8 @@ impl Folder {
             offset += piece;
         }
         file.sync_all()?;
+        // Written past the cache later on: pages there would only have to be thrown out one by one.
+        fadvise(&file, 0, None, Advice::DontNeed).map_err(io::Error::from)?;
         let spare = temporary.with_extension("spare");
         std::fs::rename(&temporary, &spare)?;
         sync_directory(&self.path)?;

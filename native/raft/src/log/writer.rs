@@ -2,12 +2,11 @@
 //! into the next batch: one write, one sync. A failed write or sync is never retried: the log is fenced for good.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use base::{Error, Result};
+use base::{Buffer, Error, Result};
 use openraft::EntryPayload;
 use openraft::storage::IOFlushed;
 use prost::Message;
@@ -161,8 +160,7 @@ impl Writer {
             }
         }
         buffer.resize(size, 0);
-        segment.file.write_all_at(&buffer, self.end)?;
-        segment.file.sync_data()?;
+        segment.write_durably(&Buffer::copy_of(&buffer), self.end)?;
         self.end += size as u64;
         self.last_batch += 1;
         self.shared.written(&places, segment.head.sequence, self.end, size, started.elapsed());
