@@ -40,14 +40,17 @@ pub async fn run(node: Arc<Node>) {
         if now.is_leader && now.ready {
             tracing::info!(term = now.term, "this master leads");
             node.metrics.elections_won.fetch_add(1, Ordering::Relaxed);
-            tokio::select! {
-                () = serve_term(&node, now.term) => {}
-                _ = leadership.wait_for(|later| !later.is_leader || later.term != now.term) => {}
-            }
+            let ended = tokio::select! {
+                () = serve_term(&node, now.term) => false,
+                over = leadership.wait_for(|later| !later.is_leader || later.term != now.term) => over.is_err(),
+            };
             node.serving.send_replace(0);
             node.machine.set_leading(false);
             node.reset_soft(Instant::now());
             tracing::info!(term = now.term, "this master leads no more");
+            if ended {
+                return;
+            }
         } else if leadership.changed().await.is_err() {
             return;
         } else {

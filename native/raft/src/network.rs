@@ -20,7 +20,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, alias};
 use prost::Message;
-use wire::{LinkConfig, Links, Method, proto};
+use wire::{Link, LinkConfig, Links, Method, proto};
 
 use crate::snapshot::Snapshot;
 use crate::types::{
@@ -272,7 +272,8 @@ impl RaftNetworkV2<Types> for Network {
     }
 
     /// Up to `PIPELINE` requests are on their way at a time; answers come back in order. The receiver puts requests of
-    /// one stream in order by their sequence number.
+    /// one stream in order by their sequence number. The connection is made for the first request and not before:
+    /// openraft waits out its backoff where it makes a request, so an error ahead of it would be tried again at once.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -287,19 +288,20 @@ impl RaftNetworkV2<Types> for Network {
         let this = &*self;
         async move {
             let address = this.peers.address(this.target, &this.node);
-            let link = this.peers.appends.get(address).await;
-            let link = this.peers.note(&this.peers.appends, this.target, address, link).map_err(rpc_error)?;
             let stream = this.peers.next_stream.fetch_add(1, Ordering::Relaxed);
+            let link = Arc::new(tokio::sync::OnceCell::new());
             let send = move |rpc: AppendEntriesRequest<Types>, sequence: u64| {
                 let previous = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
                 let request = this.append_request(rpc, stream, sequence);
                 let link = link.clone();
                 async move {
-                    let deadline = Deadline::after(this.peers.append_timeout);
-                    let reply = link.call(Method::RaftAppend, &request, None, deadline).await;
-                    let reply = reply.and_then(|reply| reply.decode());
-                    let reply = this.peers.note(&this.peers.appends, this.target, address, reply);
+                    let reply = async {
+                        let link: &Arc<Link> = link.get_or_try_init(|| this.peers.appends.get(address)).await?;
+                        let deadline = Deadline::after(this.peers.append_timeout);
+                        link.call(Method::RaftAppend, &request, None, deadline).await?.decode()
+                    };
+                    let reply = this.peers.note(&this.peers.appends, this.target, address, reply.await);
                     read_reply(reply.map_err(rpc_error)?).map(|response| as_stream_result(response, previous, last))
                 }
                 .boxed()
