@@ -19,17 +19,18 @@ help: ## this list
 setup: $(VENV)/.ready ## the Python environment in .venv
 $(VENV)/.ready: pyproject.toml constraints.txt tools/check-machine
 	@tools/check-machine "$(PYTHON)"
-	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt maturin
-	$(BIN)/python tools/requirements.py dev infra > $(VENV)/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
-	touch $@
+	@echo "setting up Python in $(VENV), with the versions of constraints.txt"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python tools/requirements.py dev infra > $(VENV)/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	@touch $@
 
 build: $(VENV)/.built ## the native core, built into the environment
 $(VENV)/.built: $(VENV)/.ready $(NATIVE_SOURCES) native/include/mooseng.h
 	@tools/check-machine "$(PYTHON)"
-	source $(BIN)/activate && maturin develop --release --locked --quiet
-	touch $@
+	@echo "building the native core: some minutes the first time (log: $(VENV)/build.log)"
+	@source $(BIN)/activate && maturin develop --release --locked > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@touch $@
 
 demo: build ## nine nodes, real files, failures, nothing lost: the demonstration
 	$(BIN)/python -m mooseng_py.demo
@@ -77,6 +78,7 @@ pulumi: ## the Pulumi CLI and its Python host in .bin, where none is on PATH
 	tools/build-pulumi
 
 bench: build ## every benchmark at full size; results in benchmarks/results
+	mkdir -p benchmarks/results
 	$(BIN)/python -m pytest benchmarks --full --benchmark-json=benchmarks/results/latest.json
 
 clean: ## remove what was built

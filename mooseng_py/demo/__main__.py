@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mooseng_py.demo.harness import Cluster, CommandFailed, free_port_offset
@@ -23,10 +24,15 @@ def run_steps(demo: Demonstration, console: Console) -> bool:
         try:
             seen = step(demo)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is what the step saw
-            console.print(f"   [red]does not hold:[/red] {type(error).__name__}: {error}", highlight=False)
+            say(console, f"   [red]does not hold:[/red] {escape(f'{type(error).__name__}: {error}')}")
             return False
-        console.print(f"   [green]holds[/green] ({time.monotonic() - begin:.1f} s): {seen}", highlight=False)
+        say(console, f"   [green]holds[/green] ({time.monotonic() - begin:.1f} s): {escape(seen)}")
     return True
+
+
+def say(console: Console, text: str) -> None:
+    """One line, however long: the terminal wraps it, and a log keeps it whole."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_figures(demo: Demonstration, console: Console) -> None:
@@ -46,16 +52,22 @@ def main() -> int:
     base = Path(tempfile.mkdtemp(prefix="mooseng-demo-"))
     cluster = Cluster(base / "cluster", port_offset=free_port_offset())
     demo = Demonstration(cluster, base)
+    say(
+        console,
+        f"3 masters, 3 chunkservers and 3 mounts as processes of this machine, in {base}; this takes one to three minutes",
+    )
     begin = time.monotonic()
     held = False
     try:
         held = run_steps(demo, console)
         print_figures(demo, console)
+    except KeyboardInterrupt:
+        say(console, "interrupted; stopping the nodes")
     finally:
         with contextlib.suppress(CommandFailed):
             cluster.down()
         if arguments.keep or not held:
-            console.print(f"kept for a look: {base}")
+            say(console, f"logs (nodes/*/log) and data are kept in {base}/cluster; remove them with `rm -r {base}`")
         else:
             shutil.rmtree(base)
     console.print(f"{'all steps held' if held else 'a step did not hold'}, {time.monotonic() - begin:.0f} s")
