@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -13,7 +14,8 @@ from mooseng_py.errors import MooseError
 from mooseng_py.local import LocalError
 
 from . import cluster, files
-from .connection import UsageError
+from .connection import selected_stack
+from .errors import UsageError
 from .local import local
 from .output import fail, print_json
 
@@ -28,6 +30,19 @@ app = typer.Typer(
 app.add_typer(local, name="local")
 cluster.register(app)
 files.register(app)
+
+
+@app.callback()
+def options(
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            "--stack", metavar="NAME", help="The cluster of this Pulumi stack; wins over --masters and --dir."
+        ),
+    ] = None,
+) -> None:
+    """MooseNG: a distributed file system."""
+    selected_stack.set(stack)
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""Which cluster a command means: --masters, MOOSENG_MASTERS, or the local cluster under --dir."""
+"""Which cluster a command means: --stack, --masters, MOOSENG_MASTERS, or the local cluster under --dir."""
 
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mooseng_py.local import LocalCluster
+
+from .errors import UsageError
+from .stack import masters_of
 
 if TYPE_CHECKING:
     from mooseng_py.sdk import FileSystem
@@ -30,10 +34,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long an operation is tried.")]
 DEFAULT_DIR = Path(".mooseng")
 DEFAULT_TIMEOUT_S = 60.0
-
-
-class UsageError(Exception):
-    """The command does not say enough, or contradicts itself: exit code 2."""
+# The Pulumi stack that `mooseng --stack NAME` names, for the command that follows.
+selected_stack: ContextVar[str | None] = ContextVar("selected_stack", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,14 @@ class Where:
 
 
 def where(masters: str | None, directory: Path | None) -> Where:
-    """Raises: UsageError when nothing names a cluster; LocalError when DIR holds none."""
+    """Raises: UsageError when nothing names a cluster, or the stack has none; LocalError when DIR holds none."""
+    if (stack := selected_stack.get()) is not None:
+        return Where(masters_of(stack))
     if masters:
         return Where(tuple(part.strip() for part in masters.split(",") if part.strip()))
     if directory is None and not (DEFAULT_DIR / "cluster.json").exists():
         raise UsageError(
-            "which cluster? Give --masters host:port,..., set MOOSENG_MASTERS, or name a local cluster with --dir"
+            "which cluster? Give --masters host:port,..., set MOOSENG_MASTERS, name a local cluster with --dir, "
+            "or a Pulumi stack with `mooseng --stack NAME ...`"
         )
     return Where(tuple(LocalCluster(directory or DEFAULT_DIR).masters()))
