@@ -17,7 +17,8 @@ from .plan import CONFIG_FILE, Plan, digest
 # The user that owns the data directories of the node image.
 MOOSENG = "9420:9420"
 _TMPFS = "rw,noexec,nosuid,nodev,size=16m,mode=1777"
-_FILES = 65536
+# Rootless and nested engines cannot raise the limit that they run under, often 20000.
+_FILES = 16384
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Every committed stack, run against mocks: what it makes, in which order, under which names, and what it says."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from infra.policy import CONTAINER, NETWORK, VOLUME, violations
+from tests.infra.support import PASSWORD, STACKS, Outcome, run
+
+ROLES = {"minimal": 1, "dev": 3, "demo": 3, "prod": 3, "ci": 3}
+SERVICES = {
+    "minimal": [],
+    "dev": ["prometheus"],
+    "demo": ["grafana", "prometheus"],
+    "prod": ["grafana", "prometheus"],
+    "ci": [],
+}
+
+
+@cache
+def outcome(stack: str, preview: bool = False) -> Outcome:
+    return run(stack, preview=preview)
+
+
+@pytest.mark.parametrize("preview", [True, False])
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_stack_has_its_nodes_and_services_under_its_own_names(stack: str, preview: bool) -> None:
+    made = outcome(stack, preview)
+    nodes = [f"{role}-{index}" for role in ("chunkserver", "client", "master") for index in range(1, ROLES[stack] + 1)]
+    assert sorted(made.containers) == sorted(nodes + SERVICES[stack])
+    for name, inputs in made.containers.items():
+        assert inputs["name"] == f"{stack}-{name}"
+        assert inputs["hostname"] == name
+        assert [network["aliases"] for network in inputs["networksAdvanced"]] == [[name]]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_breaks_a_policy(stack: str) -> None:
+    found = [text for made in outcome(stack).resources for text in violations(made, production=stack == "prod")]
+    assert found == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_preview_and_up_register_the_same_resources(stack: str) -> None:
+    assert sorted((made.type, made.name) for made in outcome(stack, True).resources) == sorted(
+        (made.type, made.name) for made in outcome(stack, False).resources
+    )
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_masters_have_one_volume_and_chunkservers_four_at_the_paths_of_their_daemons(stack: str) -> None:
+    made = outcome(stack)
+    for name, inputs in made.containers.items():
+        volumes = [(volume["volumeName"], volume["containerPath"]) for volume in inputs.get("volumes") or ()]
+        if name.startswith("master"):
+            assert volumes == [(f"{stack}-{name}-data", "/var/lib/mooseng/data")]
+            assert 'data_dir = "/var/lib/mooseng/data"' in inputs["envs"][0]
+        elif name.startswith("chunkserver"):
+            paths = [f"/var/lib/mooseng/data-{disk}" for disk in (1, 2, 3, 4)]
+            assert volumes == [(f"{stack}-{name}-data-{disk}", path) for disk, path in enumerate(paths, 1)]
+            assert all(path in inputs["envs"][0] for path in paths)
+        elif name.startswith("client"):
+            assert volumes == []
+    assert len(made.of(VOLUME)) == 5 * ROLES[stack] + len(SERVICES[stack])
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_masters_are_healthy_when_alive_and_the_others_when_they_do_their_work(stack: str) -> None:
+    for name, inputs in outcome(stack).containers.items():
+        test = inputs["healthcheck"]["tests"]
+        if name in ("prometheus", "grafana"):
+            continue
+        assert test[:2] == ["CMD", "mooseng"]
+        assert ("--live" in test) == name.startswith("master")
+        assert ("--ready" in test) != name.startswith("master")
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_chunkservers_wait_for_all_masters_and_clients_for_all_chunkservers(stack: str) -> None:
+    made = outcome(stack)
+    masters = {name for name in made.containers if name.startswith("master")}
+    chunkservers = {name for name in made.containers if name.startswith("chunkserver")}
+    rolling = stack == "prod"
+    for name in masters:
+        index = int(name[-1])
+        assert made.containers_before(name) == ({f"master-{i}" for i in range(1, index)} if rolling else set())
+    for name in chunkservers:
+        index = int(name[-1])
+        own = {f"chunkserver-{i}" for i in range(1, index)} if rolling else set()
+        assert made.containers_before(name) == masters | own
+    for name in made.containers:
+        if name.startswith("client"):
+            assert made.containers_before(name) == masters | chunkservers
+
+
+def test_production_stands_on_several_engines_and_its_nodes_meet_at_the_hosts_addresses() -> None:
+    made = outcome("prod")
+    assert made.of("pulumi:providers:docker") == ["engine-a", "engine-b", "engine-c"]
+    assert sorted(made.of(NETWORK)) == ["network-a", "network-b", "network-c"]
+    assert 'masters = ["10.0.0.11:9421", "10.0.0.12:9422", "10.0.0.13:9423"]' in made.containers["client-2"]["envs"][0]
+    assert {port["ip"] for port in made.containers["client-2"]["ports"]} == {"10.0.0.12"}
+    assert "10.0.0.13:9473" in made.containers["prometheus"]["uploads"][0]["content"]
+    assert [mount["bindOptions"]["propagation"] for mount in made.containers["client-1"]["mounts"]] == ["rshared"]
+
+
+def test_the_ci_stack_fetches_and_builds_nothing() -> None:
+    assert {made.type for made in outcome("ci").resources if made.type.startswith("docker:")} == {
+        CONTAINER,
+        NETWORK,
+        VOLUME,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stack", "image"),
+    [("dev", "sha256:of-mooseng:local"), ("ci", "mooseng:local"), ("prod", "sha256:of-registry.example/mooseng:0.1.0")],
+)
+def test_nodes_run_the_image_by_its_id(stack: str, image: str) -> None:
+    made = outcome(stack)
+    assert {inputs["image"] for name, inputs in made.containers.items() if "-" in name} == {image}
+    assert made.outputs["image"] == image
+
+
+def test_outputs_say_where_everything_is() -> None:
+    outputs = outcome("demo").outputs
+    assert outputs["masters"]["master-2"] == {
+        "frames": "127.0.0.1:9422",
+        "grpc": "127.0.0.1:9432",
+        "http": "127.0.0.1:9442",
+    }
+    assert outputs["chunkservers"]["chunkserver-1"] == {"frames": "127.0.0.1:9420", "http": "127.0.0.1:9471"}
+    assert outputs["clients"]["client-3"] == {"http": "127.0.0.1:9447"}
+    assert outputs["endpoints"] == {"prometheus": "http://127.0.0.1:9090", "grafana": "http://127.0.0.1:3000"}
+    assert outputs["mounts"] == {}
+    assert outputs["cluster_id"] == "mooseng-demo"
+    assert outcome("prod").outputs["mounts"]["client-3"] == "/srv/mooseng/client-3"
+
+
+def test_up_says_what_a_stack_leaves_out() -> None:
+    assert outcome("demo").messages == []
+    assert [text.split()[0] for text in outcome("dev").messages] == ["Grafana"]
+    assert [text.split()[0] for text in outcome("ci").messages] == ["Prometheus", "Grafana"]
+
+
+def test_grafanas_password_is_a_secret_and_in_nothing_but_its_own_file() -> None:
+    made = outcome("demo")
+    grafana = made.containers["grafana"]
+    assert PASSWORD not in str({key: value for key, value in grafana.items() if key != "uploads"})
+    assert {name for name, inputs in made.containers.items() if PASSWORD in str(inputs)} == {"grafana"}
+    assert "GF_SECURITY_ADMIN_PASSWORD__FILE=/etc/mooseng/grafana-password" in grafana["envs"]
+    assert PASSWORD not in str(made.outputs)
