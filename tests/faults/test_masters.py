@@ -1,0 +1,303 @@
+"""Masters that lose their followers, their disk, the end of their log or a byte of it: they say so, and lose nothing."""
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooseng_py.demo.harness import flip_byte, wait_until
+from mooseng_py.errors import MooseError
+from mooseng_py.sdk import FileSystem
+from tests.faults.masters import NAMES, Masters
+from tests.faults.tracing import injected
+
+SMALL = {"snapshot_every": 100, "segment_bytes": 1 << 20}
+
+
+@pytest.fixture
+def masters(tmp_path: Path) -> Iterator[Masters]:
+    with Masters(tmp_path / "m", SMALL) as running:
+        running.start().voters()
+        yield running
+
+
+def populate(fs: FileSystem, name: str, count: int = 60) -> None:
+    fs.mkdir(f"/{name}")
+    for index in range(count):
+        fs.write_bytes(f"/{name}/{index}", f"{name} {index}".encode())
+        if index % 10 == 0:
+            fs.mkdir(f"/{name}/d{index}")
+            fs.rename(f"/{name}/{index}", f"/{name}/d{index}/moved")
+
+
+def tree(fs: FileSystem) -> dict[str, object]:
+    """Everything there is: identity, attributes and content of each file."""
+    seen: dict[str, object] = {}
+    for folder, _, files in fs.walk("/"):
+        for name in files:
+            path = f"{folder.rstrip('/')}/{name}"
+            status = fs.stat(path)
+            seen[path] = (status.st_ino, status.st_mode, status.st_mtime_ns, status.st_ctime_ns, fs.read_bytes(path))
+        seen[folder] = fs.stat(folder).st_ino
+    return seen
+
+
+def same_everywhere(masters: Masters, expected: dict[str, object]) -> None:
+    """Each master, made the leader, shows the same tree."""
+    masters.voters()
+    for index in NAMES:
+        masters.lead(index)
+        with masters.client() as fs:
+            assert tree(fs) == expected, f"master {index} differs"
+
+
+def raft(masters: Masters, index: int) -> Path:
+    return masters.data[index] / "raft"
+
+
+def segments(masters: Masters, index: int) -> list[Path]:
+    return sorted((raft(masters, index) / "log").glob("*.log"))
+
+
+def end_of(segment: Path) -> int:
+    """Behind the last byte that is not zero: files are written in advance."""
+    return len(segment.read_bytes().rstrip(b"\0"))
+
+
+def test_a_leader_without_followers_waits_quietly_and_goes_on_when_they_come_back(masters: Masters) -> None:
+    leader = masters.leader()
+    others = [index for index in NAMES if index != leader]
+    with masters.client() as fs:
+        done: list[str] = []
+        masters.kill(*others)
+        worker = threading.Thread(target=lambda: done.append(str(fs.mkdir("/waits"))))
+        worker.start()
+        time.sleep(1)
+        lines, cpu = len(masters.log(leader).splitlines()), masters.cpu_seconds(leader)
+        time.sleep(5)
+        assert not done, "acknowledged without a majority"
+        assert len(masters.log(leader).splitlines()) - lines < 50
+        assert masters.cpu_seconds(leader) - cpu < 1.5, "it must not spin"
+        masters.start(*others)
+        worker.join(30)
+        assert done
+        assert fs.isdir("/waits")
+
+
+def test_all_masters_stopped_at_once_end_in_seconds_with_few_words(masters: Masters) -> None:
+    before = {index: len(masters.log(index).splitlines()) for index in NAMES}
+    began = time.monotonic()
+    assert set(masters.stop().values()) == {0}
+    assert time.monotonic() - began < 10
+    for index in NAMES:
+        assert len(masters.log(index).splitlines()) - before[index] < 40
+
+
+@pytest.mark.parametrize(
+    "rule", ["fdatasync:error=EIO:when=1", "pwrite64:error=EIO:when=1", "pwrite64:error=ENOSPC:when=1"]
+)
+def test_a_leader_whose_log_fails_gives_up_says_so_and_is_good_again_after_a_restart(
+    masters: Masters, rule: str
+) -> None:
+    leader = masters.leader()
+    with masters.client() as fs:
+        populate(fs, "before")
+        with injected(masters.pid(leader), rule, paths=segments(masters, leader)[-1:]):
+            populate(fs, "meanwhile")
+            assert masters.leader(other_than=leader)
+            reason = wait_until("it says so", lambda: h.reason if not (h := masters.health(leader)).good else "")
+        assert "fenced" in reason
+        assert "log" in reason
+        populate(fs, "after")
+        masters.stop(leader)
+        masters.start(leader)
+        expected = tree(fs)
+    same_everywhere(masters, expected)
+
+
+def test_a_log_cut_anywhere_in_its_last_record_starts_again_with_the_same_state(
+    masters: Masters, tmp_path: Path
+) -> None:
+    with masters.client() as fs:
+        populate(fs, "kept")
+        expected = tree(fs)
+    victim = next(index for index in NAMES if index != masters.leader())
+    masters.kill(victim)
+    # What is on the disk now, kept to be torn anew each time.
+    whole = shutil.copytree(masters.data[victim], tmp_path / "whole")
+    last = segments(masters, victim)[-1]
+    end = end_of(last)
+    for cut in [*range(end - 1, end - 60, -7), end - 300, end - 4096, 4096, 1000, 0]:
+        if not 0 <= cut < end:
+            continue
+        shutil.rmtree(masters.data[victim])
+        shutil.copytree(whole, masters.data[victim])
+        zeroed = bytearray(last.read_bytes())
+        zeroed[cut:] = bytes(len(zeroed) - cut)
+        last.write_bytes(zeroed)
+        masters.start(victim)
+        masters.kill(victim)
+    masters.start(victim)
+    same_everywhere(masters, expected)
+    assert "panicked" not in masters.log(victim)
+
+
+@pytest.mark.slow
+def test_rot_anywhere_on_one_master_is_noticed_and_mended_from_the_others(masters: Masters, tmp_path: Path) -> None:
+    with masters.client() as fs:
+        populate(fs, "kept", 150)
+        expected = tree(fs)
+    victim = next(index for index in NAMES if index != masters.leader())
+    masters.kill(victim)
+    whole = shutil.copytree(masters.data[victim], tmp_path / "whole")
+    dice = random.Random(7)
+    files = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file() and path.stat().st_size]
+    for file in files:
+        if file.name == "lock" or file.suffix in (".spare", ".tmp"):
+            continue
+        end = len((whole / file).read_bytes().rstrip(b"\0"))
+        places = {0, end - 1, end // 2} | {dice.randrange(end) for _ in range(2)} if end else set()
+        for place in sorted(places):
+            shutil.rmtree(masters.data[victim])
+            shutil.copytree(whole, masters.data[victim])
+            flip_byte(masters.data[victim] / file, place)
+            masters.start(victim)
+            masters.voters()
+            masters.kill(victim)
+    masters.start(victim)
+    same_everywhere(masters, expected)
+    assert "panicked" not in masters.log(victim)
+
+
+def test_the_same_record_rotten_on_all_masters_stops_them_with_a_sentence(masters: Masters) -> None:
+    with masters.client() as fs:
+        populate(fs, "kept", 20)
+    masters.stop()
+    for index in NAMES:
+        first = segments(masters, index)[0]
+        flip_byte(first, 4096 + 50)
+    masters.start(wait=False)
+    time.sleep(4)
+    for index in NAMES:
+        if masters.processes[index].poll() is None:
+            assert not masters.health(index).good
+        assert "damaged" in masters.log(index)
+        assert list(masters.data[index].glob("raft.damaged-*")), "what was there must be kept"
+    with pytest.raises(MooseError), masters.client(deadline_ms=2000) as fs:
+        fs.listdir("/")
+
+
+def load(fs: FileSystem, name: str, stop: threading.Event, done: list[str], errors: list[OSError]) -> None:
+    """Names made, renamed and removed until told to stop; `done`: those that must be there."""
+    try:
+        fs.mkdir(f"/{name}")
+        index = 0
+        while not stop.is_set():
+            path = f"/{name}/{index}"
+            fs.mkdir(path + ".new")
+            fs.rename(path + ".new", path)
+            done.append(path)
+            if index % 3 == 2:
+                done.remove(f"/{name}/{index - 1}")
+                fs.rmdir(f"/{name}/{index - 1}")
+            index += 1
+    except OSError as error:
+        errors.append(error)
+
+
+@pytest.mark.slow
+def test_masters_killed_again_and_again_under_load_with_snapshots_lose_no_name(masters: Masters) -> None:
+    dice = random.Random(11)
+    stop, errors = threading.Event(), list[OSError]()
+    made: list[list[str]] = [[], [], []]
+    with masters.client() as fs:
+        workers = [threading.Thread(target=load, args=(fs, f"w{i}", stop, made[i], errors)) for i in range(3)]
+        for worker in workers:
+            worker.start()
+        try:
+            for round_number in range(12):
+                time.sleep(dice.uniform(0.05, 0.5))
+                victims = [1, 2, 3] if round_number % 6 == 5 else [dice.choice(NAMES)]
+                masters.kill(*victims)
+                masters.start(*victims)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join(60)
+        assert not errors
+        expected = tree(fs)
+        for index in range(3):
+            assert sorted(f"/w{index}/{name}" for name in fs.listdir(f"/w{index}")) == sorted(made[index])
+    assert any(list((raft(masters, i) / "snapshot").glob("*.snapshot")) for i in NAMES)
+    same_everywhere(masters, expected)
+
+
+def test_a_master_that_was_away_for_long_catches_up_by_a_snapshot(masters: Masters) -> None:
+    away = next(index for index in NAMES if index != masters.leader())
+    masters.kill(away)
+    with masters.client() as fs:
+        for index in range(700):
+            fs.mkdir(f"/{index}")
+        populate(fs, "files")
+        expected = tree(fs)
+    masters.start(away)
+    same_everywhere(masters, expected)
+
+
+@pytest.mark.parametrize(
+    "rule", ["write", "rename", "renameat2", "renameat", "fsync", "fdatasync", "pwrite64", "unlink", "ftruncate"]
+)
+@pytest.mark.slow
+def test_a_master_killed_at_any_call_of_a_snapshot_recovers(masters: Masters, rule: str) -> None:
+    with masters.client() as fs:
+        count = 0
+        for when in (1, 3):
+            victim = next(index for index in NAMES if index != masters.leader())
+            with injected(masters.pid(victim), f"{rule}:signal=KILL:when={when}"):
+                for _ in range(230):
+                    fs.mkdir(f"/{count}")
+                    count += 1
+            if masters.processes[victim].poll() is None:
+                continue
+            assert masters.ended(victim) == -signal.SIGKILL
+            masters.start(victim)
+        expected = tree(fs)
+    same_everywhere(masters, expected)
+    assert len(expected) == count + 1
+    assert not any(list(raft(masters, index).rglob("*.tmp")) for index in NAMES)
+
+
+def test_a_master_refuses_the_data_directory_of_another_and_leaves_it_alone(masters: Masters, tmp_path: Path) -> None:
+    masters.stop()
+
+    def fingerprint(path: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+    before = fingerprint(masters.data[1])
+    for description, changes in {
+        "belongs to master 1, not to 2": {"data": {2: masters.data[1]}},
+        'belongs to cluster "faults", not to "others"': {"data": {2: masters.data[1]}, "cluster_id": "others"},
+    }.items():
+        other = Masters(tmp_path / "other", SMALL, **changes)  # type: ignore[arg-type]
+        with other:
+            other.start(2, wait=False)
+            assert other.ended(2) == 1
+            assert description in other.log(2).splitlines()[-1]
+        os.remove(other.base / "log-2")
+    assert fingerprint(masters.data[1]) == before
+
+
+def test_a_client_of_another_cluster_is_refused_in_a_sentence(masters: Masters) -> None:
+    from mooseng_py.sdk import connect
+
+    with (
+        pytest.raises(MooseError, match=r"another cluster"),
+        connect(masters.url(), cluster_id="others", deadline_ms=3000),
+    ):
+        pass
