@@ -11,7 +11,7 @@ DIR ?= .mooseng
 PROFILE ?= demo
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python lint format up down status bench setup build proto docker image pulumi clean
+.PHONY: help demo test test-native test-python lint format up down status bench setup build proto monitoring prometheus docker image pulumi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ format: $(VENV)/.ready ## rewrite the sources in the project's form
 
 proto: $(VENV)/.ready ## generate the Python messages from the .proto files
 	$(BIN)/python -m mooseng_py.proto.generate
+
+monitoring: $(VENV)/.ready ## generate dashboards, alert rules and docs/metrics.md from the metrics registry
+	$(BIN)/python -m mooseng_py.observe.monitoring.generate
+
+prometheus: ## a Prometheus for the tests, where none is on PATH: Debian's, unpacked into .bin
+	@tools/get-prometheus
 
 up: build ## start a cluster that stays: make up [PROFILE=demo] [DIR=.mooseng]
 	$(BIN)/mooseng local up --profile $(PROFILE) --dir $(DIR)

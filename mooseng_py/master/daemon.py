@@ -36,12 +36,14 @@ def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
 
     from .loop import PlannerLoop
     from .rpc import RpcServer
+    from .space import DataDirectory
 
     if not isinstance(node, Node):
         raise TypeError("a master runs a native node")
     return [
         RpcServer(config.grpc_listen, node, lambda: readiness(config, node.status()).good),
         PlannerLoop(config, node, log),
+        DataDirectory(config.data_dir),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Every metric of MooseNG: name, kind, unit, help. Code, documentation and checks take them from here and nowhere else.
+"""Every metric of MooseNG: name, kind, unit, help, labels. Code, dashboards, alert rules and docs/metrics.md take them from here.
 
 A `summary` is exported by native code as NAME_sum and NAME_count. A metric that is not listed is a failing test.
 """
@@ -21,6 +21,51 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
 
+    @property
+    def role(self) -> str:
+        """Which daemon exports it, as in a `ClusterSpec`; "" for all of them."""
+        return _ROLES[self._prefix]
+
+    @property
+    def section(self) -> str:
+        """Heading under which it is documented."""
+        return _SECTIONS[self._prefix]
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """The names of its series."""
+        return (self.name + "_sum", self.name + "_count") if self.kind == "summary" else (self.name,)
+
+    @property
+    def _prefix(self) -> str:
+        first, _, rest = self.name.partition("_")
+        return rest.partition("_")[0] if first == "mooseng" else first
+
+
+_ROLES = {
+    "node": "",
+    "process": "",
+    "planner": "master",
+    "master": "master",
+    "raft": "master",
+    "chunkserver": "chunkserver",
+    "client": "client",
+    "fuse": "client",
+    "up": "",
+    "ALERTS": "",
+}
+_SECTIONS = {
+    "node": "Every daemon",
+    "process": "Every daemon",
+    "planner": "Masters: planners",
+    "master": "Masters: the leader's services",
+    "raft": "Masters: Raft",
+    "chunkserver": "Chunkservers",
+    "client": "Clients: engine",
+    "fuse": "Clients: FUSE",
+    "up": "Made by Prometheus itself",
+    "ALERTS": "Made by Prometheus itself",
+}
 
 _ALL = [
     # ---- every daemon (Python)
@@ -28,12 +73,24 @@ _ALL = [
         "mooseng_node_info", "gauge", "", "Always 1; which node answers, in its labels.", ("role", "name", "version")
     ),
     Metric("mooseng_node_ready", "gauge", "", "1 when /health/ready says yes."),
+    # ---- every daemon (prometheus_client)
+    Metric("process_cpu_seconds_total", "counter", "seconds", "Processor time that the daemon used."),
+    Metric("process_resident_memory_bytes", "gauge", "bytes", "Memory that the daemon holds."),
+    Metric("process_virtual_memory_bytes", "gauge", "bytes", "Address space that the daemon reserved."),
+    Metric("process_start_time_seconds", "gauge", "seconds", "When the daemon started, since 1970."),
+    Metric("process_open_fds", "gauge", "", "Open file descriptors."),
+    Metric("process_max_fds", "gauge", "", "File descriptors that the daemon may open."),
     # ---- planners, on the leader (Python)
     Metric("mooseng_planner_rounds_total", "counter", "", "Rounds planned while this master led."),
     Metric(
         "mooseng_planner_failures_total", "counter", "", "Rounds that ended with an error; the next one tries again."
     ),
     Metric("mooseng_planner_intents_total", "counter", "", "Intents sent to the leader.", ("kind",)),
+    # ---- masters: the data directory (Python)
+    Metric(
+        "mooseng_master_data_total_bytes", "gauge", "bytes", "Size of the file system with log, vote and snapshots."
+    ),
+    Metric("mooseng_master_data_free_bytes", "gauge", "bytes", "Room on it; a master that cannot write is of no use."),
     # ---- masters: the leader's services
     Metric("mooseng_master_ops_total", "counter", "", "Operations on names that this master answered.", ("op",)),
     Metric(
@@ -222,17 +279,22 @@ _ALL = [
     Metric("mooseng_fuse_open_files", "gauge", "", "Handles that the kernel holds."),
     Metric("mooseng_fuse_request_seconds", "summary", "seconds", "Duration of a kernel request.", ("operation",)),
     Metric(
-        "mooseng_fuse_request_seconds_max", "gauge", "seconds", "Longest request since the last scrape.", ("request",)
+        "mooseng_fuse_request_seconds_max", "gauge", "seconds", "Longest request since the last scrape.", ("operation",)
     ),
     Metric(
         "mooseng_fuse_request_errors_total",
         "counter",
         "",
         "Requests answered with an errno, expected ones such as ENOENT included.",
-        ("request",),
+        ("operation",),
     ),
     Metric("mooseng_fuse_read_bytes_total", "counter", "bytes", "Bytes given to the kernel."),
     Metric("mooseng_fuse_written_bytes_total", "counter", "bytes", "Bytes taken from the kernel."),
+    # ---- Prometheus' own
+    Metric("up", "gauge", "", "1 when the last scrape of a node succeeded."),
+    Metric(
+        "ALERTS", "gauge", "", "1 for each alert that is pending or firing.", ("alertname", "alertstate", "severity")
+    ),
 ]
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

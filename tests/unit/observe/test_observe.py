@@ -142,7 +142,14 @@ def test_every_metric_named_in_native_code_is_in_the_registry() -> None:
 def test_every_metric_of_the_registry_is_named_by_code() -> None:
     sources = [*NATIVE.glob("*/src/**/*.rs"), *Path(mooseng_py.__file__).parent.glob("**/*.py")]
     text = "\n".join(path.read_text() for path in sources if path.name != "registry.py")
-    assert {name for name in registry.METRICS if f'"{name}' not in text} == set()
+    ours = {name for name in registry.METRICS if name.startswith("mooseng_")}
+    assert {name for name in ours if f'"{name}' not in text} == set()
+
+
+def test_the_process_metrics_of_the_registry_are_those_that_a_page_shows() -> None:
+    shown = {family.name: family for family in text_string_to_metric_families(Page(list).render().decode())}
+    listed = {name.removesuffix("_total") for name in registry.METRICS if name.startswith("process_")}
+    assert listed == {name for name in shown if name.startswith("process_")}
 
 
 def test_names_carry_their_unit_last() -> None:
