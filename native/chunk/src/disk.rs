@@ -3,6 +3,7 @@
 //! Invariants: a failed fsync or write fences the disk until the store is opened anew; a slot number is either in the
 //! free list or owned by one `Slot`.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,8 +21,12 @@ use crate::layout::slot_path;
 use crate::probe::Probe;
 use crate::slot::Shared;
 
-/// Free slots made ahead, so that a new chunk creates no file.
+/// Free slots made ahead, so that a new chunk creates no file: at least this many, twice what the last round took, and
+/// at most `MAX_SPARE_SLOTS`. Fewer, and a burst of small files waits for creates; more only costs inodes.
 const SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 32 };
+const MAX_SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 1024 };
+/// Slots of one folder, as a shift.
+const FOLDER_SHIFT: u32 = 8;
 /// Allocation kept in free slots, at most: writing over allocated extents measured 25 % faster than over fresh ones.
 const MAX_WARM_BYTES: u64 = 1 << 30;
 
@@ -55,6 +60,8 @@ struct FreeSlots {
     warm_bytes: u64,
     /// The lowest number never used.
     next: u64,
+    /// Slots taken since spare ones were made last.
+    taken: usize,
 }
 
 pub(crate) struct Disk {
@@ -71,6 +78,9 @@ pub(crate) struct Disk {
     promised_bytes: AtomicU64,
     health: RwLock<Health>,
     free: Mutex<FreeSlots>,
+    /// Folders with names that may not be durable yet, and a number that is new with each name.
+    new_names: Mutex<HashMap<u64, u64>>,
+    names_made: AtomicU64,
     /// Sees every write and sync, and can make them fail.
     #[cfg(test)]
     pub tap: crate::tap::Tap,
@@ -105,6 +115,8 @@ impl Disk {
             promised_bytes: AtomicU64::new(0),
             health: RwLock::new(Health::Fine),
             free: Mutex::default(),
+            new_names: Mutex::default(),
+            names_made: AtomicU64::new(0),
             #[cfg(test)]
             tap: crate::tap::Tap::default(),
         }
@@ -241,8 +253,26 @@ impl Disk {
         self.error(doing, error)
     }
 
-    /// Make names created in a slot's folder durable.
-    pub fn sync_folder(&self, slot: u64) -> Result<()> {
+    /// Note that a slot's folder got a name, or may have.
+    pub fn note_name(&self, slot: u64) {
+        let made = self.names_made.fetch_add(1, Ordering::Relaxed);
+        self.new_names.lock().insert(slot >> FOLDER_SHIFT, made);
+    }
+
+    /// Make the names in a slot's folder durable, if any is new.
+    pub fn sync_names(&self, slot: u64) -> Result<()> {
+        let folder = slot >> FOLDER_SHIFT;
+        let Some(seen) = self.new_names.lock().get(&folder).copied() else { return Ok(()) };
+        self.sync_folder(slot)?;
+        // Only now, so that nobody takes a name for durable before it is; and not when one was made meanwhile.
+        let mut names = self.new_names.lock();
+        if names.get(&folder) == Some(&seen) {
+            names.remove(&folder);
+        }
+        Ok(())
+    }
+
+    fn sync_folder(&self, slot: u64) -> Result<()> {
         let folder = self.folder(slot);
         let file = File::open(&folder).map_err(|error| self.error("opening a slot folder", &error))?;
         self.check_writable()?;
@@ -261,6 +291,11 @@ impl Disk {
 
     pub fn sums_path(&self, slot: u64) -> PathBuf {
         self.path.join(format!("{}.sums", slot_path(slot)))
+    }
+
+    /// The file system that the directory lies on.
+    pub fn device(&self) -> Option<u64> {
+        rustix::fs::fstat(&self.directory).ok().map(|stat| stat.st_dev)
     }
 
     /// What new data may use, warm slots included.
@@ -328,6 +363,7 @@ impl Disk {
     /// A slot for a new chunk: a free one (with allocation if there is one), else a new number.
     pub fn take_slot(&self) -> u64 {
         let mut free = self.free.lock();
+        free.taken += 1;
         match free.list.pop() {
             Some(slot) => {
                 free.warm_bytes -= slot.warm_bytes;
@@ -368,13 +404,18 @@ impl Disk {
     }
 
     /// Open a slot's file, creating it and its folder when `create`.
-    pub fn open_file(&self, path: &Path, create: bool, extra_flags: i32) -> io::Result<File> {
+    pub fn open_file(&self, slot: u64, path: &Path, create: bool, extra_flags: i32) -> io::Result<File> {
         use std::os::unix::fs::OpenOptionsExt;
         let writable = self.writable();
         let mut options = OpenOptions::new();
-        options.read(true).write(writable).create(create && writable).custom_flags(extra_flags);
+        options.read(true).write(writable).custom_flags(extra_flags);
         match options.open(path) {
-            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if create && writable && error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        options.create(true);
+        let made = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = path.parent().unwrap_or(&self.path);
                 // Only below a directory that is still there: never grow a tree under a lost mount point.
                 fs::create_dir(folder)?;
@@ -382,7 +423,9 @@ impl Disk {
                 options.open(path)
             }
             other => other,
-        }
+        };
+        self.note_name(slot);
+        made
     }
 
     /// Make spare slots ahead, so that creating a chunk creates no file. Called in the background.
@@ -392,7 +435,8 @@ impl Disk {
         }
         let numbers: Vec<u64> = {
             let mut free = self.free.lock();
-            let missing = SPARE_SLOTS.saturating_sub(free.list.len()) as u64;
+            let wanted = (2 * std::mem::take(&mut free.taken)).clamp(SPARE_SLOTS, MAX_SPARE_SLOTS);
+            let missing = wanted.saturating_sub(free.list.len()) as u64;
             let first = free.next;
             free.next += missing;
             (first..first + missing).collect()
@@ -408,10 +452,10 @@ impl Disk {
     fn create_files(&self, numbers: &[u64]) -> Result<()> {
         for (i, &number) in numbers.iter().enumerate() {
             for path in [self.data_path(number), self.sums_path(number)] {
-                self.open_file(&path, true, 0).map_err(|error| self.error("creating a spare slot", &error))?;
+                self.open_file(number, &path, true, 0).map_err(|error| self.error("creating a spare slot", &error))?;
             }
-            if numbers.get(i + 1).is_none_or(|&next| next >> 8 != number >> 8) {
-                self.sync_folder(number)?;
+            if numbers.get(i + 1).is_none_or(|&next| next >> FOLDER_SHIFT != number >> FOLDER_SHIFT) {
+                self.sync_names(number)?;
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! "Chunkserver directory".
 
 pub mod bench;
+mod beside;
 mod cache;
 mod copy;
 mod counters;

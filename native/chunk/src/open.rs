@@ -150,7 +150,7 @@ fn open_disk(
     let read_only =
         read_only.or_else(|| write_test(path).err().filter(|error| error.raw_os_error() == Some(libc::EROFS)));
     let measured = match read_only {
-        Some(_) => Probe { works: false, wins: false },
+        Some(_) => Probe::NONE,
         None => probe(path, config.direct_io),
     };
     let disk = Disk::new(index, path, directory, uuid, measured, config.reserve_bytes, shared.clone());
@@ -298,6 +298,8 @@ fn scan(disk: &Arc<Disk>) -> Result<Scan> {
     numbers.dedup();
     disk.set_next_slot(numbers.last().map_or(0, |last| last + 1));
     for number in numbers.into_iter().rev() {
+        // The server that made it may have been killed before it made the name durable.
+        disk.note_name(number);
         match read_headers(disk, number)? {
             Headers::Found(header, at) if header.used => {
                 disk.shared.saw_incarnation(header.incarnation);

@@ -238,13 +238,16 @@ impl Inner {
     }
 
     fn disks(&self) -> Vec<DiskInfo> {
+        let devices: Vec<u64> = self.open_disks().filter_map(|disk| disk.device()).collect();
         let info = |place: &Place| match place {
             Place::Open(disk) => {
                 let room = disk.room().ok();
+                // Directories of one file system share its room: the sum over all of them is what there is.
+                let sharing = devices.iter().filter(|device| Some(**device) == disk.device()).count().max(1) as u64;
                 DiskInfo {
                     path: disk.path.clone(),
-                    total_bytes: room.map_or(0, |room| room.total_bytes),
-                    free_bytes: room.filter(|_| disk.writable()).map_or(0, |room| room.free_bytes),
+                    total_bytes: room.map_or(0, |room| room.total_bytes / sharing),
+                    free_bytes: room.filter(|_| disk.writable()).map_or(0, |room| room.free_bytes / sharing),
                     chunks: disk.chunks.load(Ordering::Relaxed),
                     state: disk.state(),
                     direct_io: disk.probe.wins,

@@ -16,7 +16,7 @@ use crate::slot::{Control, Files, Slot, missing, read_up_to};
 use crate::types::ChunkRef;
 
 /// Shorter writes go through the page cache: they are merged there, and read back soon.
-const MIN_DIRECT_BYTES: usize = 256 << 10;
+pub(crate) const MIN_DIRECT_BYTES: usize = 256 << 10;
 
 /// Refuse a span outside the chunk.
 pub(crate) fn check_span(chunk: u64, offset: u32, length: usize) -> Result<()> {
