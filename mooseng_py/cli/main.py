@@ -9,6 +9,16 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 1 failed (one sentence on standard error), 2 wrong usage or configuration."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except ImportError as error:
+        if error.name != "mooseng_py.native._lib":
+            raise
+        print(f"mooseng: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(words: list[str]) -> int:
     command, rest = (words[0], words[1:]) if words else ("", [])
     if command == "master":
         from mooseng_py.master.daemon import main as master

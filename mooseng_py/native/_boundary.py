@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     Readable: TypeAlias = ReadableBuffer | Array
     Writable: TypeAlias = WriteableBuffer | Array
 
+LIBRARY = "mooseng_py.native._lib"
+
 try:
-    _library: Any = importlib.import_module("mooseng_py.native._lib")
+    _library: Any = importlib.import_module(LIBRARY)
 except ModuleNotFoundError as error:
-    raise ImportError("the native library of mooseng_py is not built; run `make build` in the checkout") from error
+    raise ImportError(
+        "the native library of mooseng_py is not built; run `make build` in the checkout", name=LIBRARY
+    ) from error
 
 ffi: Any = _library.ffi
 lib: Any = _library.lib

@@ -215,3 +215,14 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     command = f"{sys.executable} -m mooseng_py.cli.main --help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_a_library_that_is_not_built_is_one_sentence() -> None:
+    script = (
+        "import sys; sys.modules['mooseng_py.native._lib'] = None\n"
+        "from mooseng_py.cli.main import main; sys.exit(main(['ls', '/', '--masters', '127.0.0.1:1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mooseng: the native library of mooseng_py is not built; run `make build`")
+    assert done.stderr.count("\n") == 1
