@@ -29,14 +29,14 @@ class MooseCluster(pulumi.ComponentResource):
         password: pulumi.Output[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`content`: rules and dashboards. `password`: Grafana's administrator's, where the stack has Grafana."""
+        """`content`: rules and dashboards, else the committed ones. `password`: Grafana's administrator's, where the stack has Grafana."""
         super().__init__("mooseng:infra:MooseCluster", name, None, opts)
         here = pulumi.ResourceOptions(parent=self)
         engines = {host: self._engine(plan, host) for host in plan.hosts}
         masters = Masters("masters", plan, engines, here)
-        chunkservers = Chunkservers("chunkservers", plan, engines, self._after(masters))
-        clients = Clients("clients", plan, engines, self._after(chunkservers))
-        monitoring = Monitoring("monitoring", plan, engines, content or Content(), password, here)
+        chunkservers = Chunkservers("chunkservers", plan, engines, [masters], here)
+        clients = Clients("clients", plan, engines, [chunkservers], here)
+        monitoring = Monitoring("monitoring", plan, engines, content or Content.committed(), password, here)
         self.results: dict[str, Any] = {
             "cluster_id": plan.cluster_id,
             "masters": {node.name: node.addresses for node in masters.nodes},
@@ -47,9 +47,6 @@ class MooseCluster(pulumi.ComponentResource):
             "image": engines[plan.host(plan.spec.masters[0])].image.id,
         }
         self.register_outputs(self.results)
-
-    def _after(self, earlier: pulumi.Resource) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, depends_on=[earlier])
 
     def _engine(self, plan: Plan, host: str) -> Engine:
         suffix = "" if host == HERE else f"-{host}"
