@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_docker as docker
@@ -13,15 +13,20 @@ from .plan import MOUNTS_DIRECTORY, Plan
 
 
 class Clients(pulumi.ComponentResource):
-    """Come after the chunkservers. `mounts`: where each mount appears on its host."""
+    """Their containers come after what stands in `after`, the chunkservers. `mounts`: where each mount appears on its host."""
 
     def __init__(
-        self, name: str, plan: Plan, engines: Mapping[str, Engine], opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        plan: Plan,
+        engines: Mapping[str, Engine],
+        after: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("mooseng:infra:Clients", name, None, opts)
+        rights, options = _rights(plan), pulumi.ResourceOptions(parent=self)
         self.nodes = [
-            Node(plan, node, engines[plan.host(node)], _rights(plan), opts=pulumi.ResourceOptions(parent=self))
-            for node in plan.spec.clients
+            Node(plan, node, engines[plan.host(node)], rights, after=after, opts=options) for node in plan.spec.clients
         ]
         self.mounts = {node.name: mount for node in plan.spec.clients if (mount := plan.mount(node)) is not None}
         self.register_outputs({"mounts": self.mounts})

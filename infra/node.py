@@ -59,7 +59,7 @@ class Node(pulumi.ComponentResource):
         ]
         configuration = plan.configuration(node)
         limits = plan.limits(node)
-        docker.Container(
+        self.container = docker.Container(
             node.name,
             name=plan.container_name(node.name),
             image=engine.image.id,
@@ -123,5 +123,5 @@ class Node(pulumi.ComponentResource):
 
 
 def one_by_one(plan: Plan, made: Sequence[Node]) -> list[pulumi.Resource]:
-    """What the next node of a role waits for: its predecessor where the stack asks for rolling changes."""
-    return [made[-1]] if plan.config.rolling and made else []
+    """What the next node of a role waits for: its predecessor's container, where the stack asks for rolling changes."""
+    return [made[-1].container] if plan.config.rolling and made else []

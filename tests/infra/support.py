@@ -40,9 +40,9 @@ class Outcome:
     def of(self, kind: str) -> list[str]:
         return sorted(made.name for made in self.resources if made.type == kind)
 
-    def containers_before(self, name: str) -> set[str]:
+    def containers_before(self, name: str, kind: str = CONTAINER) -> set[str]:
         """The containers that are there before this one is made, and go after it has gone."""
-        start = next(urn for urn in self.dependencies if urn.endswith(f"{CONTAINER}::{name}"))
+        start = next(urn for urn in self.dependencies if urn.endswith(f"{kind}::{name}"))
         seen: set[str] = set()
         waiting = [start]
         while waiting:

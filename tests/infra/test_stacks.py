@@ -95,6 +95,13 @@ def test_chunkservers_wait_for_all_masters_and_clients_for_all_chunkservers(stac
             assert made.containers_before(name) == masters | chunkservers
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_volume_needs_no_container_so_that_volumes_can_stay_alone(stack: str) -> None:
+    """Pulumi keeps what a protected resource depends on: containers, if the order of starting held for volumes too."""
+    made = outcome(stack)
+    assert {name for volume in made.of(VOLUME) for name in made.containers_before(volume, VOLUME)} == set()
+
+
 def test_production_stands_on_several_engines_and_its_nodes_meet_at_the_hosts_addresses() -> None:
     made = outcome("prod")
     assert made.of("pulumi:providers:docker") == ["engine-a", "engine-b", "engine-c"]
