@@ -15,11 +15,9 @@ def _require_fuse() -> None:
         pytest.skip("this machine has no /dev/fuse, so nothing can be mounted: load the fuse module to run FUSE tests")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Nine real processes, ready; gone after the module."""
+def running_cluster(base: Path) -> Iterator[Cluster]:
+    """A cluster below `base`, ready; gone afterwards."""
     _require_fuse()
-    base = tmp_path_factory.mktemp("cluster")
     cluster = Cluster(base / "c", port_offset=free_port_offset())
     cluster.up()
     try:
@@ -27,6 +25,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         cluster.down()
         _forget(base)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Nine real processes, ready; gone after the module."""
+    yield from running_cluster(tmp_path_factory.mktemp("cluster"))
 
 
 @pytest.fixture

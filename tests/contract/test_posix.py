@@ -3,9 +3,7 @@
 Sources: POSIX.1-2017, and the man pages named in each test.
 """
 
-import contextlib
 import errno
-import io
 import mmap
 import os
 import stat
@@ -16,66 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mooseng_py.demo.harness import Cluster
-
-MIB = 1 << 20
-
-
-@pytest.fixture(params=["local", "mooseng"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """An empty directory on the file system under test."""
-    if request.param == "local":
-        tmp_path.chmod(0o755)
-        return tmp_path
-    cluster: Cluster = request.getfixturevalue("cluster")
-    path = cluster.mount(1) / str(request.node.name).replace("/", "_")[:200]
-    path.mkdir()
-    return path
-
-
-def refused(call: Callable[[], object]) -> int | None:
-    """The errno with which `call` fails; None when it succeeds."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
-
-
-def as_user(script: str, *, cwd: Path, uid: int = 1234, gid: int = 1234, groups: tuple[int, ...] = ()) -> str:
-    """Run Python code in `cwd` as another user, in a child process; return what it printed."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.chdir(cwd)
-            os.setgroups(list(groups))
-            os.setgid(gid)
-            os.setuid(uid)
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
-                exec(script, {"os": os, "errno": errno})
-            os.write(writer, printed.getvalue().encode())
-        except BaseException as error:  # noqa: BLE001 - the child reports whatever happened and never returns
-            os.write(writer, f"failed: {error!r}".encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read().decode().strip()
-    os.waitpid(child, 0)
-    return answer
-
-
-TRY = """
-def refused(call):
-    try:
-        call()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "done"
-"""
-
+from tests.contract.support import MIB, as_user, refused
 
 # ---- names ------------------------------------------------------------------------------------------------------------
 
@@ -492,7 +431,7 @@ def test_rights_follow_owner_group_and_others(folder: Path) -> None:
         (folder / name).write_bytes(b"x")
         os.chown(folder / name, uid, gid)
         os.chmod(folder / name, mode)
-    script = TRY + "print([refused(lambda: open(n, 'r+b').close()) for n in ('own', 'grp', 'oth', 'no')])"
+    script = "print([refused(lambda: open(n, 'r+b').close()) for n in ('own', 'grp', 'oth', 'no')])"
     assert as_user(script, groups=(77,), cwd=folder) == "['done', 'done', 'done', 'EACCES']"
     assert as_user(script, cwd=folder) == "['done', 'EACCES', 'done', 'EACCES']"
 
@@ -501,7 +440,7 @@ def test_search_permission_is_needed_on_each_directory(folder: Path) -> None:
     folder.chmod(0o755)
     (folder / "d").mkdir(mode=0o700)
     (folder / "d" / "f").write_bytes(b"x")
-    script = TRY + "print(refused(lambda: os.stat('d/f')), refused(lambda: os.listdir('d')))"
+    script = "print(refused(lambda: os.stat('d/f')), refused(lambda: os.listdir('d')))"
     assert as_user(script, cwd=folder) == "EACCES EACCES"
 
 
@@ -509,26 +448,20 @@ def test_others_cannot_change_what_they_do_not_own(folder: Path) -> None:
     folder.chmod(0o777)
     (folder / "f").write_bytes(b"x")
     os.chmod(folder / "f", 0o666)
-    script = (
-        TRY
-        + """
+    script = """
 print(refused(lambda: os.chmod('f', 0o777)), refused(lambda: os.chown('f', 1234, 1234)),
       refused(lambda: os.utime('f', ns=(1, 1))), refused(lambda: os.utime('f')))
 """
-    )
     assert as_user(script, cwd=folder) == "EPERM EPERM EPERM done"
 
 
 def test_a_sticky_directory_protects_the_files_of_others(folder: Path) -> None:
     folder.chmod(0o1777)
     (folder / "theirs").touch()
-    script = (
-        TRY
-        + """
+    script = """
 open('mine', 'w').close()
 print(refused(lambda: os.unlink('theirs')), refused(lambda: os.rename('mine', 'theirs')), refused(lambda: os.unlink('mine')))
 """
-    )
     assert as_user(script, cwd=folder) in ("EPERM EPERM done", "EACCES EACCES done")
 
 

@@ -1,0 +1,314 @@
+"""Mode, owner, times and what changes them. Source: chmod(2), chown(2), utimensat(2), inode(7)."""
+
+import ctypes
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.support import as_user, refused
+
+UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+AT_FDCWD, AT_SYMLINK_NOFOLLOW = -100, 0x100
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("ns", ctypes.c_long)]
+
+
+def utimensat(path: Path, atime: tuple[int, int], mtime: tuple[int, int], flags: int = 0) -> None:
+    times = (Timespec * 2)(Timespec(*atime), Timespec(*mtime))
+    if libc.utimensat(AT_FDCWD, os.fsencode(path), times, flags) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+# ---- times --------------------------------------------------------------------------------------------------------
+
+
+def test_utime_omit_leaves_a_time_and_utime_now_takes_the_clocks(folder: Path) -> None:
+    path = folder / "f"
+    path.touch()
+    utimensat(path, (100, 1), (200, 2))
+    utimensat(path, (0, UTIME_OMIT), (300, 3))
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (100_000_000_001, 300_000_000_003)
+    utimensat(path, (400, 4), (0, UTIME_OMIT))
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (400_000_000_004, 300_000_000_003)
+    ctime = path.stat().st_ctime_ns
+    time.sleep(0.02)
+    utimensat(path, (0, UTIME_OMIT), (0, UTIME_OMIT))
+    assert path.stat().st_ctime_ns == ctime
+    before = time.time() - 1
+    utimensat(path, (0, UTIME_NOW), (0, UTIME_NOW))
+    assert before < path.stat().st_atime < time.time() + 1
+    assert before < path.stat().st_mtime < time.time() + 1
+
+
+def test_wrong_nanoseconds_are_einval(folder: Path) -> None:
+    (folder / "f").touch()
+    assert refused(lambda: utimensat(folder / "f", (1, 1_000_000_000), (1, 0))) == errno.EINVAL
+
+
+def test_the_times_of_a_link_itself_can_be_set(folder: Path) -> None:
+    (folder / "f").touch()
+    (folder / "link").symlink_to("f")
+    before = (folder / "f").stat().st_mtime_ns
+    utimensat(folder / "link", (5, 0), (7, 0), AT_SYMLINK_NOFOLLOW)
+    assert (folder / "link").lstat().st_mtime == 7
+    assert (folder / "f").stat().st_mtime_ns == before
+
+
+def test_who_may_set_times_depends_on_which(folder: Path) -> None:
+    for name, rights in [("w", 0o666), ("r", 0o644)]:
+        (folder / name).touch()
+        (folder / name).chmod(rights)
+    script = """
+for name in ('w', 'r'):
+    print(refused(lambda: os.utime(name)), refused(lambda: os.utime(name, ns=(1, 1))))
+"""
+    assert as_user(script, cwd=folder).split("\n") == ["done EPERM", "EACCES EPERM"]
+
+
+def changes(path: Path, work: Callable[[], object], *watched: str) -> dict[str, bool]:
+    """Which of the times of `path` move when `work` is done."""
+    before = path.lstat()
+    time.sleep(0.02)
+    work()
+    after = path.lstat()
+    return {name: getattr(before, f"st_{name}_ns") < getattr(after, f"st_{name}_ns") for name in watched}
+
+
+@pytest.mark.parametrize(
+    ("what", "work", "moves"),
+    [
+        ("write", lambda path: path.write_bytes(b"new"), {"mtime", "ctime"}),
+        ("truncate", lambda path: os.truncate(path, 1), {"mtime", "ctime"}),
+        ("chmod", lambda path: path.chmod(0o600), {"ctime"}),
+        ("chown", lambda path: os.chown(path, 5, 5), {"ctime"}),
+        ("link", lambda path: os.link(path, path.with_name("other")), {"ctime"}),
+        ("rename", lambda path: (path.rename(path.with_name("o")), path.with_name("o").rename(path)), {"ctime"}),
+        ("stat", lambda path: path.stat(), set()),
+        ("open", lambda path: path.open("r+b").close(), set()),
+        ("write of nothing", lambda path: os.close(_wrote_nothing(path)), set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_operation_moves_its_times(
+    folder: Path, what: str, work: Callable[[Path], object], moves: set[str]
+) -> None:
+    path = folder / "f"
+    path.write_bytes(b"content")
+    seen = changes(path, lambda: work(path), "mtime", "ctime")
+    assert {name for name, moved in seen.items() if moved} == moves, what
+
+
+def _wrote_nothing(path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY)
+    os.write(fd, b"")
+    return fd
+
+
+@pytest.mark.parametrize(
+    ("what", "work"),
+    [
+        ("create", lambda folder: (folder / "new").touch()),
+        ("mkdir", lambda folder: (folder / "new").mkdir()),
+        ("symlink", lambda folder: (folder / "new").symlink_to("x")),
+        ("link", lambda folder: os.link(folder / "f", folder / "new")),
+        ("unlink", lambda folder: (folder / "f").unlink()),
+        ("rmdir", lambda folder: (folder / "d").rmdir()),
+        ("rename", lambda folder: (folder / "f").rename(folder / "g")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_change_of_entries_moves_the_directorys_times(
+    folder: Path, what: str, work: Callable[[Path], object]
+) -> None:
+    (folder / "f").touch()
+    (folder / "d").mkdir()
+    assert changes(folder, lambda: work(folder), "mtime", "ctime") == {"mtime": True, "ctime": True}, what
+
+
+def test_unlinking_one_of_two_names_moves_the_files_ctime(folder: Path) -> None:
+    (folder / "a").touch()
+    os.link(folder / "a", folder / "b")
+    assert changes(folder / "b", (folder / "a").unlink, "ctime", "mtime") == {"ctime": True, "mtime": False}
+
+
+# ---- chmod, chown -------------------------------------------------------------------------------------------------
+
+
+def test_every_mode_bit_can_be_set_and_cleared(folder: Path) -> None:
+    (folder / "f").touch()
+    (folder / "d").mkdir()
+    for bits in (0o7777, 0o000, 0o4755, 0o2755, 0o1777, 0o123):
+        for name in ("f", "d"):
+            (folder / name).chmod(bits)
+            assert mode(folder / name) == bits
+    (folder / "d").chmod(0o700)
+
+
+def test_an_owner_may_give_a_file_to_its_groups_only_and_never_away(folder: Path) -> None:
+    folder.chmod(0o777)
+    script = """
+open('f', 'w').close()
+print(refused(lambda: os.chown('f', -1, 77)), refused(lambda: os.chown('f', 1234, 77)))
+print(refused(lambda: os.chown('f', -1, 78)), refused(lambda: os.chown('f', 0, -1)), refused(lambda: os.chown('f', -1, -1)))
+"""
+    assert as_user(script, cwd=folder, groups=(77,)).split("\n") == ["done done", "EPERM EPERM done"]
+    assert ((folder / "f").stat().st_uid, (folder / "f").stat().st_gid) == (1234, 77)
+
+
+def test_a_user_outside_the_files_group_cannot_set_its_set_gid_bit(folder: Path) -> None:
+    (folder / "f").touch()
+    os.chown(folder / "f", 1234, 99)
+    assert as_user("print(refused(lambda: os.chmod('f', 0o2755)))", cwd=folder) == "done"
+    assert mode(folder / "f") == 0o755
+    assert as_user("print(refused(lambda: os.chmod('f', 0o2755)))", cwd=folder, groups=(99,)) == "done"
+    assert mode(folder / "f") == 0o2755
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o6777, 0o777), (0o6755, 0o755), (0o4711, 0o711), (0o2755, 0o755), (0o2745, 0o2745)]
+)
+def test_changing_the_owner_clears_set_id_bits_of_programs(folder: Path, before: int, after: int) -> None:
+    (folder / "f").touch()
+    (folder / "f").chmod(before)
+    os.chown(folder / "f", 5, 6)
+    assert mode(folder / "f") == after
+    (folder / "d").mkdir()
+    (folder / "d").chmod(0o6755)
+    os.chown(folder / "d", 5, 6)
+    assert mode(folder / "d") == 0o6755
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "fd = os.open('f', os.O_WRONLY); os.write(fd, b'y'); os.close(fd)",
+        "os.truncate('f', 1)",
+        "fd = os.open('f', os.O_WRONLY); os.ftruncate(fd, 1); os.close(fd)",
+        "os.close(os.open('f', os.O_WRONLY | os.O_TRUNC))",
+        "fd = os.open('f', os.O_WRONLY | os.O_APPEND); os.write(fd, b'y' * 9000); os.close(fd)",
+    ],
+)
+@pytest.mark.parametrize("size", [10, 50_000])
+def test_a_user_that_changes_the_content_clears_set_id_bits(folder: Path, change: str, size: int) -> None:
+    (folder / "f").write_bytes(b"x" * size)
+    (folder / "f").chmod(0o6777)
+    assert as_user(change, cwd=folder) == ""
+    assert mode(folder / "f") == 0o777
+
+
+def test_root_keeps_set_id_bits_when_it_writes(folder: Path, is_mooseng: bool) -> None:
+    (folder / "f").write_bytes(b"x")
+    (folder / "f").chmod(0o6755)
+    with (folder / "f").open("ab") as file:
+        file.write(b"y")
+    assert mode(folder / "f") == 0o6755
+
+
+def test_the_mode_of_a_link_is_always_open_and_cannot_be_changed(folder: Path) -> None:
+    (folder / "link").symlink_to("nowhere")
+    assert mode(folder / "link") == 0o777
+    assert refused(lambda: os.chmod(folder / "link", 0o600)) == errno.ENOENT
+    os.lchown(folder / "link", 7, 8)
+    assert ((folder / "link").lstat().st_uid, (folder / "link").lstat().st_gid) == (7, 8)
+
+
+def test_rights_are_those_of_the_first_class_that_fits(folder: Path) -> None:
+    """An owner without rights is refused although others have them."""
+    (folder / "own").write_bytes(b"x")
+    os.chown(folder / "own", 1234, 1)
+    (folder / "own").chmod(0o077)
+    (folder / "grp").write_bytes(b"x")
+    os.chown(folder / "grp", 1, 77)
+    (folder / "grp").chmod(0o707)
+    script = "print(refused(lambda: open('own').close()), refused(lambda: open('grp').close()))"
+    assert as_user(script, cwd=folder, groups=(77,)) == "EACCES EACCES"
+
+
+# ---- sticky, set-gid ----------------------------------------------------------------------------------------------
+
+
+def test_sticky_directories_protect_entries_from_all_but_the_owners(folder: Path) -> None:
+    folder.chmod(0o777)
+    (folder / "s").mkdir()
+    (folder / "s").chmod(0o1777)
+    for name in ("file", "target"):
+        (folder / "s" / name).touch()
+    (folder / "s" / "dir").mkdir()
+    script = """
+open('s/mine', 'w').close()
+os.mkdir('s/my')
+calls = [lambda: os.unlink('s/file'), lambda: os.rmdir('s/dir'), lambda: os.rename('s/file', 's/x'),
+         lambda: os.rename('s/file', 'x'), lambda: os.rename('s/mine', 's/target'), lambda: os.rename('s/my', 's/dir'),
+         lambda: os.rename('s/mine', 's/x'), lambda: os.rmdir('s/my')]
+print(*(refused(call) for call in calls))
+"""
+    answer = as_user(script, cwd=folder).replace("EACCES", "EPERM")
+    assert answer == "EPERM EPERM EPERM EPERM EPERM EPERM done done"
+    os.chown(folder / "s", 1234, 1234)
+    assert as_user("print(refused(lambda: os.unlink('s/file')))", cwd=folder) == "done"
+
+
+def test_what_is_made_belongs_to_its_maker_and_to_the_set_gid_directorys_group(folder: Path) -> None:
+    folder.chmod(0o777)
+    (folder / "g").mkdir()
+    os.chown(folder / "g", 0, 88)
+    (folder / "g").chmod(0o2777)
+    as_user(
+        "\n".join(f"open('{at}f', 'w').close(); os.mkdir('{at}d'); os.symlink('x', '{at}l')" for at in ("", "g/")),
+        cwd=folder,
+    )
+    for name in ("f", "d", "l"):
+        assert ((folder / name).lstat().st_uid, (folder / name).lstat().st_gid) == (1234, 1234)
+        assert (folder / "g" / name).lstat().st_gid == 88
+    assert mode(folder / "g" / "d") & stat.S_ISGID
+    assert not mode(folder / "g" / "f") & stat.S_ISGID
+
+
+# ---- what is not there --------------------------------------------------------------------------------------------
+
+
+def test_extended_attributes_work_or_are_refused_cleanly(folder: Path) -> None:
+    (folder / "f").touch()
+    try:
+        os.setxattr(folder / "f", "user.note", b"x")
+    except OSError as error:
+        assert error.errno == errno.EOPNOTSUPP
+        assert refused(lambda: os.getxattr(folder / "f", "user.note")) == errno.EOPNOTSUPP
+        assert refused(lambda: os.listxattr(folder / "f")) in (None, errno.EOPNOTSUPP)
+    else:
+        assert os.getxattr(folder / "f", "user.note") == b"x"
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
+def test_special_files_work_or_are_refused_cleanly(folder: Path, kind: int) -> None:
+    number = refused(lambda: os.mknod(folder / "special", kind | 0o600, os.makedev(1, 3)))
+    assert number in (None, errno.EPERM, errno.EOPNOTSUPP)
+    assert os.listdir(folder) == ([] if number else ["special"])
+
+
+def test_mknod_makes_regular_files(folder: Path) -> None:
+    os.mknod(folder / "f", stat.S_IFREG | 0o640)
+    assert stat.S_ISREG((folder / "f").stat().st_mode)
+    assert refused(lambda: os.mknod(folder / "f", stat.S_IFREG | 0o640)) == errno.EEXIST
+
+
+def test_statvfs_is_plausible_and_counts_what_is_written(folder: Path) -> None:
+    room = os.statvfs(folder)
+    assert room.f_namemax == 255
+    assert 0 < room.f_bavail <= room.f_bfree <= room.f_blocks
+    assert room.f_frsize >= 512
+    fd = os.open(folder, os.O_RDONLY)
+    assert os.fstatvfs(fd).f_blocks == room.f_blocks
+    os.close(fd)
