@@ -70,7 +70,11 @@ _SECTIONS = {
 _ALL = [
     # ---- every daemon (Python)
     Metric(
-        "mooseng_node_info", "gauge", "", "Always 1; which node answers, in its labels.", ("role", "name", "version")
+        "mooseng_node_info",
+        "gauge",
+        "",
+        "Always 1; which node answers, in its labels. Prometheus calls its `role` exported_role.",
+        ("role", "name", "version"),
     ),
     Metric("mooseng_node_ready", "gauge", "", "1 when /health/ready says yes."),
     # ---- every daemon (prometheus_client)

@@ -86,7 +86,12 @@ def render(board: Board) -> str:
         .timezone("browser")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .readonly()
-        .link(dashboard.DashboardLink("MooseNG").type(models.DashboardLinkType.DASHBOARDS).tags(["mooseng"]))
+        .link(
+            dashboard.DashboardLink("MooseNG")
+            .type(models.DashboardLinkType.DASHBOARDS)
+            .tags(["mooseng"])
+            .keep_time(True)
+        )
     )
     identity = 0
     for row in board.rows:

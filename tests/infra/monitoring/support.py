@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
