@@ -85,13 +85,16 @@ pub async fn scrub(node: Arc<Node>) {
         let Ok((next, bad)) = piece.await else { continue };
         cursor = next;
         for block in bad {
-            tracing::warn!(
-                chunk = block.chunk.id,
-                version = block.chunk.version,
-                offset = block.offset,
-                reason = %block.reason,
-                "scrubbing found a bad block; another copy must replace it"
-            );
+            // Once per copy: a rotten one may have thousands of bad blocks, and comes by again until it is replaced.
+            if !node.reports.is_bad(block.chunk.id) {
+                tracing::warn!(
+                    chunk = block.chunk.id,
+                    version = block.chunk.version,
+                    offset = block.offset,
+                    reason = %block.reason,
+                    "scrubbing found a bad block; another copy must replace this one"
+                );
+            }
             add(&node.metrics.bad_blocks_scrubbed, 1);
             node.reports.note(block.chunk.id, Finding::Rotten(block.chunk.version), Instant::now());
         }
