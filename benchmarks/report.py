@@ -10,6 +10,8 @@ from typing import Any
 Results = Mapping[str, Mapping[str, Any]]
 """What each benchmark put into extra_info, by its name."""
 
+TO_KNOW = "to know"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -25,7 +27,7 @@ class Figure:
     def target(self) -> str:
         if self.at_least is not None:
             return f">= {self.at_least:,g} {self.unit}"
-        return f"<= {self.at_most:,g} {self.unit}" if self.at_most is not None else "to know"
+        return f"<= {self.at_most:,g} {self.unit}" if self.at_most is not None else TO_KNOW
 
     def holds(self, measured: float) -> bool:
         return (self.at_least is None or measured >= self.at_least) and (
@@ -61,8 +63,8 @@ def target_lines(results: Results) -> list[str]:
     for figure in FIGURES:
         measured = results.get(figure.benchmark, {}).get(figure.key)
         if measured is not None:
-            mark = "holds" if figure.holds(measured) else "MISSED"
-            lines.append(f"{figure.what:<36} {figure.target():>16}   {measured:>10,g} {figure.unit:<6} {mark}")
+            mark = "" if figure.target() == TO_KNOW else "holds" if figure.holds(measured) else "MISSED"
+            lines.append(f"{figure.what:<36} {figure.target():>16}   {measured:>10,g} {figure.unit:<6} {mark}".rstrip())
     return lines
 
 
