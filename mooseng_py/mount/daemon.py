@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -54,36 +55,40 @@ def prepare(config: MountConfig, log: Log) -> None:
 
 
 class _StatProbe:
-    """Stats the mount point on a thread of its own, one at a time: a hung mount must not hang the health server."""
+    """Stats the mount point in a process of its own, one at a time.
+
+    Not on a thread: a thread of this process that waits for an answer of this process keeps it from dying when it is killed,
+    as the kernel ends such a wait only when /dev/fuse is closed, and that is closed only when the last thread has gone.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: threading.Thread | None = None
+        self._running: subprocess.Popen[bytes] | None = None
         self._began = 0.0
-        self._error: str | None = None
 
     def ask(self, path: str) -> str | None:
         """Why the stat does not answer; None when it does."""
         with self._lock:
-            if self._running is None or not self._running.is_alive():
+            if self._running is None:
                 self._began = time.monotonic()
-                self._running = threading.Thread(target=self._stat, args=(path,), name="stat", daemon=True)
-                self._running.start()
-            thread = self._running
-        thread.join(max(0.05, self._began + _STAT_TIMEOUT_S - time.monotonic()))
-        if thread.is_alive():
-            return f"a stat of {path} has not answered for {time.monotonic() - self._began:.1f} s"
-        return self._error
-
-    def _stat(self, path: str) -> None:
-        try:
-            os.stat(path)
-            kind = mountpoint.mounted_type(path)
-            self._error = (
-                None if kind is not None and kind.startswith("fuse") else f"nothing of ours is mounted on {path}"
-            )
-        except OSError as error:
-            self._error = f"a stat of {path} fails: {error.strerror}"
+                try:
+                    self._running = subprocess.Popen(
+                        ["stat", "--format=", "--", path],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE,
+                    )
+                except OSError as error:
+                    return f"the program stat cannot be run: {error.strerror}"
+            try:
+                _, said = self._running.communicate(timeout=max(0.05, self._began + _STAT_TIMEOUT_S - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                return f"a stat of {path} has not answered for {time.monotonic() - self._began:.1f} s"
+            status, self._running = self._running.returncode, None
+        if status != 0:
+            return f"a stat of {path} fails: {said.decode(errors='replace').strip().rpartition(': ')[2]}"
+        kind = mountpoint.mounted_type(path)
+        return None if kind is not None and kind.startswith("fuse") else f"nothing of ours is mounted on {path}"
 
 
 _PROBE = _StatProbe()

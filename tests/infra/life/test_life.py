@@ -103,7 +103,7 @@ def test_volumes_of_another_cluster_fail_up_with_a_clear_error_and_the_next_up_m
     with pytest.raises(CommandFailed) as failed:
         stack.up()
     assert f"container {stack.name}-master-1 is" in str(failed.value)
-    assert "Traceback" not in str(failed.value).replace("KeyboardInterrupt", "")
+    assert "the last check said" in str(failed.value)
     assert set(stack.containers()).isdisjoint(MASTERS)
     stack.forget("cluster_id")
     stack.forget("health.wait_timeout_s")
