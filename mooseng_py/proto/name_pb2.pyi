@@ -258,20 +258,22 @@ class GrantWrite(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., version: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CommitWrite(_message.Message):
-    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline")
+    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append_bytes")
     INODE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     MTIME_NS_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     EXPECT_INLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONVERT_INLINE_FIELD_NUMBER: _ClassVar[int]
+    APPEND_BYTES_FIELD_NUMBER: _ClassVar[int]
     inode: int
     size: int
     mtime_ns: int
     stored: _containers.RepeatedCompositeFieldContainer[ChunkStored]
     expect_inline_version: int
     convert_inline: bool
-    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ...) -> None: ...
+    append_bytes: int
+    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append_bytes: _Optional[int] = ...) -> None: ...
 
 class ChunkStored(_message.Message):
     __slots__ = ("index", "chunk_id", "stored_bytes", "version")

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use base::limits::CHUNK_BYTES;
 use base::{Error, Result};
@@ -213,6 +214,7 @@ impl Store {
         for disk in self.inner.open_disks().filter(|disk| !disk.failed()) {
             disk.check_present();
             disk.keep_promises();
+            disk.cool(Instant::now());
             if let Err(error) = disk.make_spares() {
                 tracing::debug!(disk = %disk.path.display(), "no spare slots: {error}");
             }

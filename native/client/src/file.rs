@@ -70,6 +70,8 @@ pub struct State {
     pub changes: u64,
     /// Counts changes of the content by other clients.
     pub foreign_changes: u64,
+    /// The count when nothing was dirty last.
+    foreign_at_clean: u64,
     pub unacked_bytes: usize,
     /// Background failures so far, and the last of them.
     pub faults: u64,
@@ -93,6 +95,7 @@ impl File {
                 mtime_ns: None,
                 changes: 0,
                 foreign_changes: 0,
+                foreign_at_clean: 0,
                 unacked_bytes: 0,
                 faults: 0,
                 fault: None,
@@ -161,6 +164,9 @@ impl State {
             inline.stale = true;
         }
         self.drop_stale_inline();
+        if !self.is_dirty() && matches!(self.body, Body::Chunked(None)) {
+            self.body = Body::Unknown; // cut by another client, it may lie in its inode again
+        }
     }
 
     /// Inline bytes that another client changed are asked for again, once none of ours is missing there.
@@ -236,6 +242,10 @@ impl State {
         for writer in self.writers.values_mut() {
             (writer.taken_end, writer.acked_end) = (0, 0);
         }
+        if self.foreign_changes != self.foreign_at_clean && matches!(self.body, Body::Chunked(None)) {
+            self.body = Body::Unknown;
+        }
+        self.foreign_at_clean = self.foreign_changes;
     }
 
     /// What was written here over `start..end` of chunk `index` and is not acknowledged, oldest first.

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::file::{Body, Convert, FileRef, State};
 use crate::metrics::add;
 use crate::pump::{Blame, CHAIN_TIMEOUT, blame};
+use crate::ranges::Ranges;
 
 /// The chunk at `index` as committed now. `seen`: the version that did not work (0: none yet); `failed`: servers to leave out.
 pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &[u32]) -> Result<ChunkInfo> {
@@ -133,6 +134,9 @@ impl State {
     /// The grant tells whether the file is still inline, and what its bytes are now: they go into chunk 0 wherever this
     /// client did not write. `lost`: another client converts the file too, and what we wrote to chunk 0 went with it.
     fn settle_conversion(&mut self, reply: &NameReply, lost: bool) {
+        if reply.is_inline && !reply.inline_data.is_empty() && matches!(self.body, Body::Chunked(None)) {
+            self.convert_again(reply.inline_data.len() as u32);
+        }
         let Body::Chunked(Some(convert)) = &mut self.body else { return };
         let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
         if lost {
@@ -163,6 +167,26 @@ impl State {
     }
 }
 
+impl State {
+    /// Another client cut the file and wrote so little that it lies in its inode again, while bytes of ours are on their
+    /// way: those go over its bytes as in any conversion.
+    fn convert_again(&mut self, inline_bytes: u32) {
+        let mut convert = Convert { content: Vec::new(), own: Ranges::default(), version: None };
+        for patch in self.patches(0, 0, inline_bytes) {
+            let start = u64::from(patch.offset());
+            let bytes = patch.bytes();
+            convert.own.insert(start, start + bytes.len() as u64);
+            let kept = bytes.len().min(u64::from(inline_bytes).saturating_sub(start) as usize);
+            let end = start as usize + kept;
+            if convert.content.len() < end {
+                convert.content.resize(end, 0);
+            }
+            convert.content[start as usize..end].copy_from_slice(&bytes[..kept]);
+        }
+        self.body = Body::Chunked(Some(convert));
+    }
+}
+
 impl Convert {
     /// Bytes of others, as committed now, where this client did not write.
     fn take_others(&mut self, inline: &[u8]) {
@@ -178,7 +202,6 @@ impl Convert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ranges::Ranges;
 
     #[test]
     fn another_clients_inline_bytes_are_taken_only_where_this_one_did_not_write() {

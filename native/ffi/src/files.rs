@@ -44,6 +44,9 @@ pub async fn name(engine: Arc<Engine>, request: Vec<u8>) -> Result<Vec<u8>> {
         op => engine.name(&creds, op).await?,
     };
     reply.attr = reply.attr.map(|attr| engine.overlay(attr));
+    for entry in &mut reply.entries {
+        entry.attr = entry.attr.map(|attr| engine.overlay(attr));
+    }
     Ok(reply.encode_to_vec())
 }
 

@@ -126,7 +126,12 @@ impl Core {
         let reply = self.engine.name(&directory.creds, Op::Readdir(ask)).await?;
         // An empty page that is not the end would be asked for again for ever.
         let end = reply.end || reply.entries.is_empty();
-        *page = Page { after: Some(cookie), entries: reply.entries.into(), end, plus, parent: page.parent };
+        let mut entries: VecDeque<DirEntry> = reply.entries.into();
+        for entry in &mut entries {
+            // The kernel takes the size from here: one that lacks bytes written here would cut its cached pages.
+            entry.attr = entry.attr.map(|attr| self.engine.overlay(attr));
+        }
+        *page = Page { after: Some(cookie), entries, end, plus, parent: page.parent };
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ impl Core {
 
     fn opened(&self, engine_handle: u64, attr: Attr, flags: OpenFlags) -> Opened {
         let writes = writes(flags.0);
-        let keep = self.pages.opened(attr.inode, attr.data_version, writes);
+        let keep = self.pages.opened(attr.inode, attr.data_version, self.engine.foreign_changes(attr.inode), writes);
         let handle = self.next_handle();
         let file = OpenFile { inode: attr.inode, handle: engine_handle, writes };
         self.files.open.lock().insert(handle, file);
@@ -119,6 +119,7 @@ impl Core {
             }
         } else {
             self.engine.write(file.handle, offset, &data).await?;
+            self.pages.wrote(file.inode, offset + size as u64);
         }
         if flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
             self.engine.fsync(file.handle, true).await?;
@@ -152,6 +153,7 @@ fn open_flags(flags: i32) -> client::OpenFlags {
         read: reads(flags),
         write: writes(flags),
         truncate: flags & libc::O_TRUNC != 0,
+        execute: flags & OPENED_TO_EXECUTE != 0,
         ..client::OpenFlags::default()
     }
 }

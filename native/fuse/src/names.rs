@@ -27,11 +27,22 @@ impl Core {
     }
 
     pub async fn lookup(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<Attr> {
-        self.engine.lookup(&creds, parent, &name).await
+        let attr = self.engine.lookup(&creds, parent, &name).await?;
+        Ok(self.told(attr).await)
     }
 
     pub async fn getattr(&self, creds: Credentials, inode: u64) -> Result<Attr> {
-        self.engine.getattr(&creds, inode).await
+        let attr = self.engine.getattr(&creds, inode).await?;
+        Ok(self.told(attr).await)
+    }
+
+    /// What another mount made durable is seen from the next stat on, also through descriptors that stay open: pages
+    /// that are older than `attr` go before the kernel hears of it.
+    async fn told(&self, attr: Attr) -> Attr {
+        if self.pages.told(attr.inode, self.engine.foreign_changes(attr.inode), attr.size) {
+            self.notices.pages_dropped(attr.inode).await;
+        }
+        attr
     }
 
     pub async fn setattr(&self, creds: Credentials, inode: u64, changes: Changes) -> Result<Attr> {

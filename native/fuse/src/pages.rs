@@ -14,6 +14,10 @@ struct Inode {
     /// The one version that cached pages come from; none when they may be mixed, or written here.
     version: Option<u64>,
     open: u32,
+    /// Changes by other clients up to which the kernel's pages are right.
+    foreign: u64,
+    /// The size that the kernel last heard of; none right after an open.
+    told_size: Option<u64>,
 }
 
 #[derive(Default)]
@@ -26,9 +30,9 @@ struct State {
 pub struct Pages(Mutex<State>);
 
 impl Pages {
-    /// A handle was opened at `version` of the content. True: what the kernel has cached is still right. False: the
-    /// kernel drops it. Each call wants one of `closed`.
-    pub fn opened(&self, inode: u64, version: u64, writes: bool) -> bool {
+    /// A handle was opened at `version` of the content, after `foreign` changes by others. True: what the kernel has
+    /// cached is still right. False: the kernel drops it. Each call wants one of `closed`.
+    pub fn opened(&self, inode: u64, version: u64, foreign: u64, writes: bool) -> bool {
         let mut state = self.0.lock();
         if state.inodes.get(&inode).is_some_and(|entry| entry.open == 0) {
             state.closed -= 1;
@@ -39,8 +43,26 @@ impl Pages {
             // Handles still open go on filling the cache with what they see, which may be older.
             entry.version = (!writes && entry.open == 0).then_some(version);
         }
+        (entry.foreign, entry.told_size) = (foreign, None);
         entry.open += 1;
         keep
+    }
+
+    /// The kernel is about to hear of `size` after `foreign` changes by others. True: its pages must go first. A new
+    /// size makes it drop them by itself.
+    pub fn told(&self, inode: u64, foreign: u64, size: u64) -> bool {
+        let mut state = self.0.lock();
+        let Some(entry) = state.inodes.get_mut(&inode).filter(|entry| entry.open > 0) else { return false };
+        let stale = entry.foreign != foreign && entry.told_size.is_none_or(|told| told == size);
+        (entry.foreign, entry.told_size) = (foreign, Some(size));
+        stale
+    }
+
+    /// The kernel wrote up to `end`, and knows the size to be that at least.
+    pub fn wrote(&self, inode: u64, end: u64) {
+        if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
+            entry.told_size = entry.told_size.map(|told| told.max(end));
+        }
     }
 
     pub fn closed(&self, inode: u64) {
@@ -77,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read_once(pages: &Pages, version: u64) -> bool {
-        let keep = pages.opened(1, version, false);
+        let keep = pages.opened(1, version, 0, false);
         pages.closed(1);
         keep
     }
@@ -94,7 +116,7 @@ mod tests {
     #[test]
     fn a_handle_of_older_content_spoils_the_cache_until_it_is_closed() {
         let pages = Pages::default();
-        pages.opened(1, 5, false);
+        pages.opened(1, 5, 0, false);
         assert!(!read_once(&pages, 6));
         assert!(!read_once(&pages, 6), "the old handle may have brought old pages back");
         pages.closed(1);
@@ -106,11 +128,24 @@ mod tests {
     fn after_a_writer_the_next_open_reads_again() {
         let pages = Pages::default();
         read_once(&pages, 5);
-        pages.opened(1, 5, true);
+        pages.opened(1, 5, 0, true);
         assert!(!read_once(&pages, 5));
         pages.closed(1);
         assert!(!read_once(&pages, 6));
         assert!(read_once(&pages, 6));
+    }
+
+    #[test]
+    fn a_change_by_others_under_an_open_handle_drops_the_pages_once_unless_the_size_does_it() {
+        let pages = Pages::default();
+        assert!(!pages.told(1, 1, 10), "nothing is open");
+        pages.opened(1, 5, 0, false);
+        assert!(!pages.told(1, 0, 10));
+        assert!(pages.told(1, 1, 10));
+        assert!(!pages.told(1, 1, 10));
+        assert!(!pages.told(1, 2, 11), "the kernel sees another size");
+        pages.wrote(1, 20);
+        assert!(pages.told(1, 3, 20));
     }
 
     #[test]
@@ -149,7 +184,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Open { writes } => {
-                        let keep = pages.opened(1, version, writes);
+                        let keep = pages.opened(1, version, 0, writes);
                         if keep {
                             prop_assert!(cached.is_none() || cached == Some(Some(version)), "{cached:?} kept at {version}");
                         } else {

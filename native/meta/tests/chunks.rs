@@ -123,6 +123,20 @@ fn the_time_of_a_write_is_the_client_s_when_it_says_one() {
 }
 
 #[test]
+fn places_at_the_end_are_given_out_once_each() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    let end = world.attr(file).size;
+    let append = |size: u64| Op::CommitWrite(CommitWrite { inode: file, size, append_bytes: 100, ..Default::default() });
+    assert_eq!(world.name(append(0)).unwrap().offset, end);
+    assert_eq!(world.name(append(0)).unwrap().offset, end + 100);
+    assert_eq!(world.name(append(end + 1000)).unwrap().offset, end + 1000, "behind what the writer has unflushed");
+    assert_eq!(world.attr(file).size, end + 1100);
+    let too_much = CommitWrite { inode: file, append_bytes: u64::MAX, ..Default::default() };
+    assert_eq!(world.name(Op::CommitWrite(too_much)).unwrap_err(), EFBIG);
+}
+
+#[test]
 fn a_failed_server_leaves_the_write_set_at_a_new_version_while_enough_stay() {
     let mut world = World::new();
     let file = world.chunked("f", 1);

@@ -22,10 +22,12 @@ pub(crate) fn commit_write(cx: &mut Context, op: &CommitWrite) -> Result<NameRep
     }
     let present = present_chunks(cx.tables, op)?;
     let converts = require_convertible(op, inode, &present)?;
-    if !op.stored.is_empty() && present.is_empty() && !converts {
+    if !op.stored.is_empty() && present.is_empty() && !converts && op.append_bytes == 0 {
         return Ok(attr_reply(cx.tables, op.inode));
     }
-    let size = inode.size.max(if end_was_cut_off(op, &present) { 0 } else { op.size });
+    let offset = inode.size.max(if end_was_cut_off(op, &present) { 0 } else { op.size });
+    let size = offset.checked_add(op.append_bytes).filter(|size| *size <= MAX_FILE_BYTES);
+    let size = size.ok_or_else(|| errors::file_too_big(op.inode))?;
     let changes = converts || !present.is_empty() || size != inode.size;
     let mode = cx.caller.mode_after_write(inode);
     let now_ns = cx.now_ns;
@@ -47,7 +49,7 @@ pub(crate) fn commit_write(cx: &mut Context, op: &CommitWrite) -> Result<NameRep
             chunk.stored_bytes = stored.stored_bytes;
         });
     }
-    Ok(attr_reply(cx.tables, op.inode))
+    Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) })
 }
 
 fn present_chunks<'a>(tables: &Tables, op: &'a CommitWrite) -> Result<Vec<&'a ChunkStored>> {
