@@ -127,7 +127,8 @@ fn places_at_the_end_are_given_out_once_each() {
     let mut world = World::new();
     let file = world.chunked("f", 1);
     let end = world.attr(file).size;
-    let append = |size: u64| Op::CommitWrite(CommitWrite { inode: file, size, append_bytes: 100, ..Default::default() });
+    let append =
+        |size: u64| Op::CommitWrite(CommitWrite { inode: file, size, append_bytes: 100, ..Default::default() });
     assert_eq!(world.name(append(0)).unwrap().offset, end);
     assert_eq!(world.name(append(0)).unwrap().offset, end + 100);
     assert_eq!(world.name(append(end + 1000)).unwrap().offset, end + 1000, "behind what the writer has unflushed");
