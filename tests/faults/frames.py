@@ -42,7 +42,13 @@ def frame(
 
 def hello(protocol: int = 1, cluster_id: str = "", role: int = 0, node_id: int = 0, name: str = "raw") -> bytes:
     """The first frame of a connection."""
-    message = common_pb2.Hello(protocol=protocol, cluster_id=cluster_id, role=role, node_id=node_id, name=name)
+    message = common_pb2.Hello(
+        protocol=protocol,
+        cluster_id=cluster_id,
+        role=role,  # type: ignore[arg-type]
+        node_id=node_id,
+        name=name,
+    )
     return frame(HELLO, message.SerializeToString())
 
 

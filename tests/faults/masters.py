@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Masters:
                 )
         if wait:
             for index in which or NAMES:
-                wait_until(f"master {index} ready", lambda index=index: self.ready(index), timeout_s=60)
+                wait_until(f"master {index} ready", partial(self.ready, index), timeout_s=60)
         return self
 
     def pid(self, index: int) -> int:

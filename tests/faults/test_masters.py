@@ -76,7 +76,12 @@ def test_a_leader_without_followers_waits_quietly_and_goes_on_when_they_come_bac
     with masters.client() as fs:
         done: list[str] = []
         masters.kill(*others)
-        worker = threading.Thread(target=lambda: done.append(str(fs.mkdir("/waits"))))
+
+        def make() -> None:
+            fs.mkdir("/waits")
+            done.append("/waits")
+
+        worker = threading.Thread(target=make)
         worker.start()
         time.sleep(1)
         lines, cpu = len(masters.log(leader).splitlines()), masters.cpu_seconds(leader)

@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,10 +154,7 @@ def test_after_a_power_cut_everything_promised_is_there(cluster: tuple[Cluster, 
             writers.append(kind(folder, seed=100 * rounds + number))
         for writer in writers:
             writer.start()
-        wait_until(
-            "enough written",
-            lambda writers=writers: all(len(w.kept) > 5 or w.maybe for w in writers) and len(writers[1].kept) > 20,
-        )
+        wait_until("enough written", partial(enough, writers))
         cut(nodes, disks)
         for writer in writers:
             writer.join(60)
@@ -169,6 +167,10 @@ def test_after_a_power_cut_everything_promised_is_there(cluster: tuple[Cluster, 
             writer.check(nodes.mount(3) / writer.folder.name)
 
 
+def enough(writers: list[Writer]) -> bool:
+    return all(len(w.kept) > 5 or w.maybe for w in writers) and len(writers[1].kept) > 20
+
+
 def cut(cluster: Cluster, disks: list[Image]) -> None:
     """Freeze everything, cut the power of every disk, and put the machines back without starting anything."""
     nodes = cluster.nodes()
@@ -179,14 +181,14 @@ def cut(cluster: Cluster, disks: list[Image]) -> None:
     for node in nodes:
         os.kill(int(node["pid"]), signal.SIGKILL)
     for node in nodes:
-        wait_until(f"{node['name']} gone", lambda pid=node["pid"]: not alive(int(pid)))
+        wait_until(f"{node['name']} gone", partial(gone, int(node["pid"])))
     for disk in disks:
         disk.detach()
         disk.attach()
 
 
-def alive(pid: int) -> bool:
+def gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in ("Z", "X")
     except FileNotFoundError:
-        return False
+        return True

@@ -166,14 +166,14 @@ def arbitrary(message: Message, dice: random.Random, depth: int = 0) -> Message:
     """Fill it with edges and nonsense."""
     for oneof in message.DESCRIPTOR.oneofs:
         if not oneof.name.startswith("_"):
-            put(message, dice.choice(list(oneof.fields)), dice, depth)
+            put(message, dice.choice([*oneof.fields]), dice, depth)
     for field in message.DESCRIPTOR.fields:
         if field.containing_oneof is None and dice.random() < 0.7:
             put(message, field, dice, depth)
     return message
 
 
-def put(message: Message, field: FieldDescriptor, dice: random.Random, depth: int) -> None:
+def put(message: Message, field: Any, dice: random.Random, depth: int) -> None:
     inner = field.message_type
     if inner is not None and inner.GetOptions().map_entry:
         getattr(message, field.name)["x"] = float("nan")
@@ -191,7 +191,7 @@ def put(message: Message, field: FieldDescriptor, dice: random.Random, depth: in
         setattr(message, field.name, value(field, dice))
 
 
-def value(field: FieldDescriptor, dice: random.Random) -> Any:
+def value(field: Any, dice: random.Random) -> Any:
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_UINT64:
             return dice.choice([*NUMBERS, dice.getrandbits(64)])
@@ -299,7 +299,7 @@ def test_grpc_refuses_garbage_and_goes_on(cluster: Cluster) -> None:
     dice = random.Random(5)
     with grpc.insecure_channel(f"127.0.0.1:{9431 + cluster.port_offset}") as channel:
         for method in ("NameSpace/Execute", "NameSpace/Renew", "Cluster/View", "Cluster/File", "Cluster/Transfer"):
-            call = channel.unary_unary(f"/mooseng.v1.{method}")
+            call = channel.unary_unary(f"/mooseng.v1.{method}", None, None)
             for _ in range(30):
                 with contextlib.suppress(grpc.RpcError):
                     call(dice.randbytes(dice.choice([0, 1, 10, 1000])), timeout=10)
@@ -307,9 +307,9 @@ def test_grpc_refuses_garbage_and_goes_on(cluster: Cluster) -> None:
                 call(b"\xff" * (5 << 20), timeout=10)
             assert refused.value.details()
         with pytest.raises(grpc.RpcError) as unknown:
-            channel.unary_unary("/mooseng.v1.Nothing/Here")(b"", timeout=10)
+            channel.unary_unary("/mooseng.v1.Nothing/Here", None, None)(b"", timeout=10)
         assert unknown.value.code() == grpc.StatusCode.UNIMPLEMENTED
-        view = channel.unary_unary("/mooseng.v1.Cluster/View")(b"", timeout=10)
+        view = channel.unary_unary("/mooseng.v1.Cluster/View", None, None)(b"", timeout=10)
         assert cluster_pb2.ClusterView.FromString(view).is_leader
 
 

@@ -26,9 +26,10 @@ def cost_bytes(chunk: ChunkState) -> int:
 class HealingBudget:
     """What healing may use.
 
-    `bytes_per_server`: being copied from or to one server at a time; more slows clients down. `quiet_ms`: a chunk
-    written to more recently is left alone, unless one copy is left. `down_ms`: a server silent for longer is not waited
-    for; shorter makes copies for every restart.
+    `bytes_per_server`: being copied from or to one server at a time; more slows clients down. `quiet_ms`: a large chunk
+    written to more recently is left alone, unless one copy is left; a small one is copied in the time of a few writes,
+    and some are never left alone for so long. `down_ms`: a server silent for longer is not waited for; shorter makes
+    copies for every restart.
     """
 
     bytes_per_server: int = 256 << 20
@@ -107,7 +108,8 @@ def plan_healing(cluster: ClusterView, *, budget: HealingBudget) -> HealingPlan:
         good = _good(trouble)
         if chunk.heal_id or chunk.id in running or not good:
             continue
-        if trouble.idle_ms < budget.quiet_ms and len(good) > 1:
+        busy = trouble.idle_ms < budget.quiet_ms and chunk.stored_bytes > _LEAST_COST_BYTES
+        if busy and len(good) > 1:
             continue
         running.add(chunk.id)  # a chunk listed twice still gets one intent
         if (dropped := _to_drop(trouble, room, budget)) is not None:

@@ -150,7 +150,12 @@ def test_the_most_endangered_chunk_comes_first() -> None:
     assert [heal.chunk_id for heal in healing.heal] == [2, 1, 3]
 
 
-def test_a_chunk_that_is_written_to_is_left_alone_unless_one_copy_is_left() -> None:
+def test_a_small_chunk_is_copied_also_while_it_is_written_to() -> None:
+    cluster = view([server(n) for n in IDS], [trouble(5, [1, 2], [1, 2], idle_ms=10)])
+    assert [heal.chunk_id for heal in plan_healing(cluster, budget=HealingBudget()).heal] == [5]
+
+
+def test_a_large_chunk_that_is_written_to_is_left_alone_unless_one_copy_is_left() -> None:
     cluster = view([server(n) for n in IDS], [trouble(1, [1, 2], [1, 2], idle_ms=10), trouble(2, [1], [1], idle_ms=10)])
     assert [heal.chunk_id for heal in plan_healing(cluster, budget=HealingBudget()).heal] == [2]
 
