@@ -67,7 +67,8 @@ def free_port_offset() -> int:
     """
     offsets = range(1000, 20000, 100)  # below the ports that the kernel gives to connections
     first = os.getpid() % len(offsets)
-    for offset in [*offsets[first:], *offsets[:first]]:
+    in_turn: list[int] = [*offsets[first:], *offsets[:first]]
+    for offset in in_turn:
         if all(_port_is_free(port + offset) for port in range(9400, 9500)):
             return offset
     raise NotYet("no free block of a hundred ports between 10400 and 29400")

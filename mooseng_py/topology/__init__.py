@@ -5,4 +5,14 @@ from .prometheus import render_prometheus
 from .render import Resolve, render_config
 from .spec import ClusterSpec, NodeSpec, Ports, Role
 
-__all__ = ["PROFILES", "ClusterSpec", "NodeSpec", "Ports", "Resolve", "Role", "profile", "render_config", "render_prometheus"]
+__all__ = [
+    "PROFILES",
+    "ClusterSpec",
+    "NodeSpec",
+    "Ports",
+    "Resolve",
+    "Role",
+    "profile",
+    "render_config",
+    "render_prometheus",
+]
