@@ -97,7 +97,12 @@ class Health(_Part):
     interval_s: int = Field(
         default=5, ge=1, le=300, description="Between two checks. Too small: load; too large: `up` is slow."
     )
-    timeout_s: int = Field(default=5, ge=1, le=300, description="A check that takes longer has failed.")
+    timeout_s: int = Field(
+        default=10,
+        ge=1,
+        le=300,
+        description="A check that takes longer has failed. Too small: a busy machine fails it.",
+    )
     retries: int = Field(
         default=3, ge=1, le=100, description="Failed checks in a row until a node counts as unhealthy."
     )
