@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use wire::proto::Credentials;
 
 use crate::attributes::errno;
+use crate::begun::begin;
 use crate::directories::Directories;
 use crate::files::Files;
 use crate::groups::Groups;
@@ -66,7 +67,7 @@ impl Core {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Carry out one request in a task of its own; `answer` sends the reply.
+    /// Carry out one request, beginning in this thread; `answer` sends the reply.
     pub fn run<T: Send + 'static>(
         self: &Arc<Core>,
         operation: Operation,
@@ -75,7 +76,7 @@ impl Core {
     ) {
         let core = self.clone();
         self.running.send_modify(|running| *running += 1);
-        self.runtime.spawn(async move {
+        begin(&self.runtime, async move {
             let running = Running(&core);
             let start = Instant::now();
             let outcome = work.await;

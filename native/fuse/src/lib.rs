@@ -1,8 +1,9 @@
-//! Mounts MooseNG: FUSE requests in, calls of the client engine out. Takes what a request carries, answers from a task
-//! of the async runtime; no FUSE thread ever waits for the network. Decides nothing about names or data itself.
+//! Mounts MooseNG: FUSE requests in, calls of the client engine out. Takes what a request carries, sends what it
+//! asks for, answers from a task of the async runtime; no FUSE thread ever waits for the network. Decides nothing about names or data itself.
 
 mod adapter;
 mod attributes;
+mod begun;
 mod core;
 mod directories;
 mod files;
