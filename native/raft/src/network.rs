@@ -1,4 +1,4 @@
-//! The asking side between masters: appends (pipelined, in order), heartbeats, votes, snapshots, transfers.
+//! The asking side between masters: appends (one at a time), heartbeats, votes, snapshots, transfers.
 //! Heartbeats and votes, appends, and snapshots each have their own connection, so that none waits behind another.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use base::time::Deadline;
 use base::{Buffer, Error, crc};
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, FuturesOrdered, StreamExt};
+use futures::stream::{BoxStream, Fuse, StreamExt};
 use futures::{FutureExt, Stream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -29,8 +29,9 @@ use crate::types::{
 
 /// Bytes of a snapshot in one frame.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Appends of one stream that wait for their answer. More would only queue in the follower.
-const PIPELINE: usize = 16;
+/// How long the news that more is committed waits for entries to go along with. A follower needs it for nothing but
+/// its own state, and the news alone costs as much as an append.
+const NEWS_DELAY: Duration = Duration::from_millis(10);
 /// For one piece of a snapshot; the last one includes checking and installing it all.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -271,9 +272,11 @@ impl RaftNetworkV2<Types> for Network {
         read_reply(self.control(Method::RaftAppend, &request, option.hard_ttl()).await?)
     }
 
-    /// Up to `PIPELINE` requests are on their way at a time; answers come back in order. The receiver puts requests of
-    /// one stream in order by their sequence number. The connection is made for the first request and not before:
-    /// openraft waits out its backoff where it makes a request, so an error ahead of it would be tried again at once.
+    /// One request is on its way at a time: what comes up meanwhile goes into the next one, and the follower's disk takes
+    /// one batch at a time anyway. It also keeps the lease exact: openraft takes the answer to an append also for that of
+    /// an entry-less request made after it, so such a one must not be made before the answer is there.
+    /// The connection is made for the first request and not before: openraft waits out its backoff where it makes a
+    /// request, so an error ahead of it would be tried again at once.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -306,12 +309,12 @@ impl RaftNetworkV2<Types> for Network {
                 }
                 .boxed()
             };
-            let pipeline = Pipeline { input: Some(input), waiting: FuturesOrdered::new(), sequence: 0, send };
-            let answers = futures::stream::unfold(Some(pipeline), |pipeline| async {
-                let mut pipeline = pipeline?;
-                let answer = pipeline.next().await?;
+            let turns = Turns { input: input.fuse(), sequence: 0, matched: None, send };
+            let answers = futures::stream::unfold(Some(turns), |turns| async {
+                let mut turns = turns?;
+                let answer = turns.next().await?;
                 let broken = !matches!(answer, Ok(Ok(_)));
-                Some((answer, (!broken).then_some(pipeline)))
+                Some((answer, (!broken).then_some(turns)))
             });
             Ok(answers.boxed())
         }
@@ -369,35 +372,101 @@ impl RaftNetworkV2<Types> for Network {
     }
 }
 
-/// Requests on their way, and where the next ones come from.
-struct Pipeline<'s, S, F> {
-    input: Option<S>,
-    waiting: FuturesOrdered<BoxFuture<'s, Answer>>,
+/// Where requests come from, and how far the follower is known to be.
+struct Turns<S, F> {
+    input: Fuse<S>,
     sequence: u64,
+    /// What the last answer of this stream said.
+    matched: Option<Option<LogId>>,
     send: F,
 }
 
-impl<'s, S, F> Pipeline<'s, S, F>
+impl<'s, S, F> Turns<S, F>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
     F: FnMut(AppendEntriesRequest<Types>, u64) -> BoxFuture<'s, Answer>,
 {
     async fn next(&mut self) -> Option<Answer> {
-        loop {
-            let room = self.waiting.len() < PIPELINE;
-            let input = self.input.as_mut().filter(|_| room);
-            let Some(input) = input else { return self.waiting.next().await };
+        let request = self.request().await?;
+        let answer = (self.send)(request, self.sequence).await;
+        self.sequence += 1;
+        self.matched = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).copied();
+        Some(answer)
+    }
+
+    /// The next request worth sending: mere news of a commit wait a moment for one that carries them too.
+    async fn request(&mut self) -> Option<AppendEntriesRequest<Types>> {
+        let mut request = self.input.next().await?;
+        let mut delay = std::pin::pin!(tokio::time::sleep(NEWS_DELAY));
+        while request.entries.is_empty() && self.matched == Some(request.prev_log_id) {
             tokio::select! {
                 biased;
-                Some(answer) = self.waiting.next(), if !self.waiting.is_empty() => return Some(answer),
-                request = input.next() => match request {
-                    Some(request) => {
-                        self.waiting.push_back((self.send)(request, self.sequence));
-                        self.sequence += 1;
-                    }
-                    None => self.input = None,
+                newer = self.input.next() => match newer {
+                    Some(newer) => request = newer,
+                    None => break,
                 },
+                () = &mut delay => break,
             }
         }
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::types::{Command, Entry, log_id, vote_of};
+
+    fn request(previous: u64, entries: u64, commit: u64) -> AppendEntriesRequest<Types> {
+        let entry = |index| Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(Command::default()) };
+        AppendEntriesRequest {
+            vote: vote_of(1, 1, true),
+            prev_log_id: Some(log_id(1, previous)),
+            leader_commit: Some(log_id(1, commit)),
+            entries: (previous + 1..=previous + entries).map(entry).collect(),
+        }
+    }
+
+    /// Which requests, by (entries, commit), reach a follower that accepts all.
+    async fn sent(input: impl Stream<Item = AppendEntriesRequest<Types>>) -> Vec<(usize, u64)> {
+        let sent = Mutex::new(Vec::new());
+        let send = |request: AppendEntriesRequest<Types>, _| {
+            sent.lock().unwrap().push((request.entries.len(), request.leader_commit.unwrap().index));
+            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+            async move { Ok(Ok(last)) }.boxed()
+        };
+        let mut turns = Turns { input: Box::pin(input).fuse(), sequence: 0, matched: None, send };
+        while turns.next().await.is_some() {}
+        drop(turns);
+        sent.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn news_of_a_commit_go_along_with_the_next_entries() {
+        let input = futures::stream::iter([request(0, 1, 0), request(1, 0, 1), request(1, 2, 1), request(3, 0, 3)]);
+        assert_eq!(sent(input).await, [(1, 0), (2, 1), (0, 3)]);
+    }
+
+    #[tokio::test]
+    async fn news_of_a_commit_are_sent_alone_when_nothing_follows() {
+        let (asked, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let send = move |request: AppendEntriesRequest<Types>, _| {
+            asked.send(request.leader_commit.unwrap().index).unwrap();
+            async move { Ok(Ok(request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id))) }.boxed()
+        };
+        let input = futures::stream::iter([request(0, 1, 0), request(1, 0, 1)]).chain(futures::stream::pending());
+        let mut turns = Turns { input: input.fuse(), sequence: 0, matched: None, send };
+        assert!(turns.next().await.is_some() && turns.next().await.is_some());
+        assert_eq!((seen.recv().await, seen.recv().await), (Some(0), Some(1)));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_finds_out_where_the_follower_is_does_not_wait() {
+        let input = futures::stream::iter([request(7, 0, 7), request(7, 1, 7)]);
+        assert_eq!(sent(input).await, [(0, 7), (1, 7)]);
     }
 }
