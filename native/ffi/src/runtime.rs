@@ -15,6 +15,10 @@ const SLICE: Duration = Duration::from_millis(500);
 /// What a call returns when its slice is over: go on with `mng_wait`. No operation fails with this errno.
 pub(crate) const STILL_RUNNING: i64 = -(libc::EINPROGRESS as i64);
 
+/// Threads of the runtime, at least and at most, one per core between. A single one halves the context switches but
+/// saves little CPU, and one long poll holds everything up: docs/performance/metadata.md.
+const WORKERS: (usize, usize) = (2, 4);
+
 type Waiting = Box<dyn FnMut() -> Option<Result<i64>>>;
 
 thread_local! {
@@ -28,7 +32,8 @@ pub fn handle() -> Result<Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle().clone());
     }
-    let workers = std::env::var("MNG_W").ok().and_then(|w| w.parse().ok()).unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)));
+    let workers =
+        std::thread::available_parallelism().map_or(WORKERS.0, |cores| cores.get().clamp(WORKERS.0, WORKERS.1));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("mooseng")
