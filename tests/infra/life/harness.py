@@ -41,7 +41,7 @@ def docker(*words: str) -> str:
     return run("docker", *words)
 
 
-def eventually(what: str, holds: Callable[[], bool], *, timeout_s: float = 60) -> None:
+def eventually(what: str, holds: Callable[[], bool], *, timeout_s: float = 120) -> None:
     """Wait until it holds. Raises: AssertionError naming `what`."""
     until = time.monotonic() + timeout_s
     while not holds():
