@@ -40,15 +40,13 @@ def overwriting(cluster: Cluster, folder: str) -> tuple[Activity, dict[str, byte
 def test_a_chunkserver_killed_between_two_calls_of_an_overwrite_keeps_no_wrong_byte(cluster: Cluster) -> None:
     activity, kept = overwriting(cluster, "killed")
     server = "chunkserver-2"
-    with activity.going_on():
-        for rule in ("pwrite64:signal=KILL:when=3", "fdatasync:signal=KILL:when=1", "fdatasync:signal=KILL:when=4"):
-            wait_until("all servers up", lambda: cluster.servers_up() == 3)
-            cluster.wait_until_whole()
-            with injected(int(cluster.node(server)["pid"]), rule):
-                wait_until("it is dead", lambda: cluster.node(server)["state"] != "ready")
-            cluster.restart(server)
-    assert not activity.errors
-    cluster.wait_until_whole()
+    for rule in ("pwrite64:signal=KILL:when=3", "fdatasync:signal=KILL:when=1", "fdatasync:signal=KILL:when=4"):
+        with activity.going_on(), injected(int(cluster.node(server)["pid"]), rule):
+            wait_until("it is dead", lambda: cluster.node(server)["state"] != "ready")
+        assert not activity.errors
+        cluster.restart(server)
+        wait_until("all servers up", lambda: cluster.servers_up() == 3)
+        cluster.wait_until_whole()
     for name, data in kept.items():
         for mount in (1, 2, 3):
             assert (cluster.mount(mount) / "killed" / name).read_bytes() == data
