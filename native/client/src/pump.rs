@@ -19,7 +19,7 @@ use crate::file::{FileRef, State};
 use crate::grant::{chain, finish_trim, grant, version};
 use crate::metrics::add;
 use crate::servers::Failure;
-use crate::writer::Piece;
+use crate::writer::{Launch, Piece};
 
 /// How long a chain of living servers may take for one piece; each hop gives up a little earlier and names the next.
 /// Below what a stalled disk needs now and then, healthy copies would be dropped.
@@ -43,14 +43,17 @@ struct Trouble {
 
 struct Flight {
     piece: Arc<Piece>,
+    settles: Option<u64>,
     info: Arc<ChunkInfo>,
     outcome: Result<ChunkWriteReply, (Error, Blame)>,
 }
 
-/// Start a pump for every chunk that has something queued and none yet.
+/// Start a pump for every chunk that has something queued and none yet; also when it still fills but has no grant, so
+/// that the grant is there when it is needed.
 pub fn kick(core: &Arc<Core>, file: &FileRef, state: &mut State) {
     for (index, writer) in &mut state.writers {
-        if !writer.running && !writer.queue.is_empty() {
+        let early = writer.filling.is_some() && !writer.granted;
+        if !writer.running && (early || !writer.queue.is_empty()) {
             writer.running = true;
             tokio::spawn(pump(core.clone(), file.clone(), *index));
         }
@@ -75,8 +78,8 @@ async fn pump(core: Arc<Core>, file: FileRef, index: u64) {
                 && let Some(writer) = state.writers.get_mut(&index)
             {
                 let create = writer.create;
-                while let Some(piece) = writer.launch() {
-                    flights.push(send(core.clone(), info.clone(), piece, create));
+                while let Some(launch) = writer.launch() {
+                    flights.push(send(core.clone(), info.clone(), launch, create));
                 }
             }
         }
@@ -96,10 +99,11 @@ async fn pump(core: Arc<Core>, file: FileRef, index: u64) {
     }
 }
 
-async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: bool) -> Flight {
+async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, launch: Launch, create: bool) -> Flight {
+    let Launch { piece, settles } = launch;
     let Some((head, rest)) = chain(&info) else {
         let error = Error::unavailable("a chunk without copies was granted; start its chunkservers");
-        return Flight { piece, info, outcome: Err((error, Blame::new())) };
+        return Flight { piece, settles, info, outcome: Err((error, Blame::new())) };
     };
     let message = ChunkWrite {
         chunk: info.chunk,
@@ -108,7 +112,7 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: 
         crcs: piece.crcs().to_vec(),
         create,
         chain: rest,
-        sync: false,
+        sync: settles.is_some(),
     };
     let start = Instant::now();
     let deadline = Deadline::after(CHAIN_TIMEOUT);
@@ -128,7 +132,7 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: 
         core.metrics.chunk_write.since(start);
         add(&core.metrics.counters.sent_bytes, piece.data.len() as u64);
     }
-    Flight { piece, info, outcome }
+    Flight { piece, settles, info, outcome }
 }
 
 /// A reply counts only when every copy stamped it.
@@ -157,11 +161,14 @@ pub fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
 }
 
 fn land(core: &Core, file: &FileRef, index: u64, flight: Flight, trouble: &mut Trouble) {
-    let Flight { piece, info, outcome } = flight;
+    let Flight { piece, settles, info, outcome } = flight;
     match outcome {
         Ok(reply) => {
             let mut state = file.state.lock();
             state.acknowledge(index, &piece, &reply);
+            if let (Some(acked), Some(writer)) = (settles, state.writers.get_mut(&index)) {
+                writer.settle(acked, &reply.stamps);
+            }
             drop(state);
             if !trouble.pending {
                 *trouble = Trouble::default();

@@ -171,7 +171,8 @@ pub async fn create(engine: &Engine, name: &str) -> (u64, u64) {
     (attr.inode, handle)
 }
 
-pub const RW: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, sync: false };
+pub const RW: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, sync: false, execute: false };
 
 pub async fn open(engine: &Engine, inode: u64) -> u64 {
     engine.open(&root(), inode, RW).await.unwrap().1
