@@ -11,7 +11,7 @@ DIR ?= .mooseng
 PROFILE ?= demo
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python lint format up down status bench setup build proto monitoring prometheus docker image pulumi clean
+.PHONY: help demo test test-native test-python soak lint format up down status bench setup build proto monitoring prometheus docker image pulumi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-native: $(VENV)/.ready
 
 test-python: build
 	$(BIN)/python -m pytest tests benchmarks
+
+soak: build ## long campaigns of faults that `make test` leaves out
+	$(BIN)/python -m pytest tests -m soak
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy
 	$(BIN)/ruff check .

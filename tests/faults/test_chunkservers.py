@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -68,16 +70,37 @@ def test_a_slow_disk_slows_writers_and_throws_no_server_out(cluster: Cluster) ->
         assert (cluster.mount(2) / "slow" / name).read_bytes() == data
 
 
+def chunkserver_command(tmp_path: Path, **settings: object) -> list[str]:
+    """What starts one by hand, with these settings."""
+    config = tmp_path / "chunkserver.toml"
+    lines = ['role = "chunkserver"'] + [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    config.write_text("\n".join(lines) + "\n")
+    return [sys.executable, "-m", "mooseng_py.cli.main", "chunkserver", "--config", str(config)]
+
+
 def run_chunkserver(tmp_path: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     """One started by hand that must end by itself."""
-    config = tmp_path / "chunkserver.toml"
-    known = {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"} | settings
-    lines = ['role = "chunkserver"'] + [f"{key} = {json.dumps(value)}" for key, value in known.items()]
-    config.write_text("\n".join(lines) + "\n")
-    return subprocess.run(
-        [sys.executable, "-m", "mooseng_py.cli.main", "chunkserver", "--config", str(config)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    command = chunkserver_command(tmp_path, **settings)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def refused_by_masters(tmp_path: Path, **settings: object) -> str:
+    """What one that its masters refuse says of itself: it stays, not ready, as the right masters may yet come."""
+    with subprocess.Popen(chunkserver_command(tmp_path, **settings), stderr=subprocess.DEVNULL) as daemon:
+        try:
+            url = f"http://{settings['http_listen']}/health/ready"
+
+            def reason() -> str:
+                try:
+                    urllib.request.urlopen(url, timeout=5)
+                except urllib.error.HTTPError as answer:
+                    said: str = json.load(answer)["reason"]
+                    return said if "cluster" in said else ""
+                return ""
+
+            return wait_until("the refusal", reason)
+        finally:
+            daemon.terminate()
 
 
 def fingerprint(path: Path) -> dict[str, tuple[int, int]]:
@@ -99,17 +122,16 @@ def test_a_disk_of_another_server_or_cluster_is_refused_and_left_alone(cluster: 
     other_cluster = run_chunkserver(tmp_path, server_id=1, masters=masters, disks=[disk], cluster_id="others", **free)
     new = tmp_path / "new"
     new.mkdir()
-    foreign_masters = run_chunkserver(
-        tmp_path, server_id=8, masters=masters, disks=[str(new)], cluster_id="others", **free
-    )
+    said = refused_by_masters(tmp_path, server_id=8, masters=masters, disks=[str(new)], cluster_id="others", **free)
+    assert "another cluster" in said
     not_ours = tmp_path / "not-ours"
     not_ours.mkdir()
     (not_ours / "thesis.txt").write_text("mine")
-    somebody = run_chunkserver(tmp_path, server_id=9, masters=masters, disks=[str(not_ours)], **free)
+    ours = cluster.status()["cluster_id"]
+    somebody = run_chunkserver(tmp_path, server_id=9, masters=masters, disks=[str(not_ours)], cluster_id=ours, **free)
     for ended, words in [
         (other_server, "server 1"),
         (other_cluster, "cluster"),
-        (foreign_masters, "another cluster"),
         (somebody, "not-ours"),
     ]:
         last = (ended.stderr + ended.stdout).strip().splitlines()[-1]

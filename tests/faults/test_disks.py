@@ -181,7 +181,9 @@ def test_a_disk_that_vanishes_is_left_out_without_an_errno(cluster: Cluster, dis
     check_last(cluster, "vanished", activity.done)
 
 
-@pytest.mark.parametrize("rule", ["fdatasync:error=EIO:when=1", "pwrite64:error=EIO:when=3"])
+@pytest.mark.parametrize(
+    "rule", ["fdatasync:error=EIO:when=1", pytest.param("pwrite64:error=EIO:when=3", marks=pytest.mark.soak)]
+)
 def test_a_disk_that_fails_once_is_fenced_for_good_and_repaired(
     cluster: Cluster, disks: dict[str, Image], rule: str
 ) -> None:

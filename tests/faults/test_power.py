@@ -143,7 +143,7 @@ class Stream(Writer):
             self.kept["stream"] = before + data  # closed
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.soak)])
 def test_after_a_power_cut_everything_promised_is_there(cluster: tuple[Cluster, list[Image]], rounds: int) -> None:
     nodes, disks = cluster
     for number in range(rounds):

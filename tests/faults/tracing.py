@@ -25,6 +25,8 @@ def injected(pid: int, *rules: str, paths: Sequence[Path] = (), timeout_s: float
         deadline = time.monotonic() + timeout_s
         while not _all_traced(pid, tracer.pid):
             if tracer.poll() is not None:
+                if not _is_running(pid):
+                    break  # the fault was its death, and came before the last thread was attached
                 raise OSError(f"strace ended: {tracer.stderr.read() if tracer.stderr else ''}")
             if time.monotonic() > deadline:
                 raise OSError(f"strace did not attach to {pid} in {timeout_s} s")
@@ -40,6 +42,13 @@ def injected(pid: int, *rules: str, paths: Sequence[Path] = (), timeout_s: float
             tracer.wait()
         if tracer.stderr is not None:
             tracer.stderr.close()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _all_traced(pid: int, tracer: int) -> bool:

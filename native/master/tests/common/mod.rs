@@ -263,6 +263,7 @@ impl Client {
             stored: vec![stored],
             expect_inline_version,
             convert_inline: true,
+            append_bytes: 0,
         };
         self.change(Op::CommitWrite(commit)).await.unwrap();
         (inode, info)
