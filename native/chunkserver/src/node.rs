@@ -79,20 +79,10 @@ pub struct Node {
 impl Opened {
     /// Make the chunk stable. -> stored bytes
     pub async fn sync(&self, node: &Node, chunk: chunk::ChunkRef) -> Result<u32> {
-        let store = self.store.clone();
-        self.run_sync(node, chunk, move || store.sync(chunk)).await
-    }
-
-    /// Run `work`, which ends with a sync of the chunk.
-    pub async fn run_sync(
-        &self,
-        node: &Node,
-        chunk: chunk::ChunkRef,
-        work: impl FnOnce() -> Result<u32> + Send + 'static,
-    ) -> Result<u32> {
         // Before the sync, so that a write during it counts as unsynced again.
         self.unsynced.lock().remove(&chunk.id);
-        let outcome = node.stable.run(work).await;
+        let store = self.store.clone();
+        let outcome = node.stable.run(move || store.sync(chunk)).await;
         if outcome.is_err() {
             self.unsynced.lock().insert(chunk.id);
         }

@@ -94,12 +94,8 @@ async fn write_here(
     payload: Arc<Buffer>,
 ) -> Result<Stamp> {
     let (store, data, crcs) = (opened.store.clone(), payload.clone(), message.crcs.clone());
-    let (offset, create, stable) = (message.offset, message.create, message.sync);
-    let work = move || {
-        let stored_bytes = store.write(chunk, offset, &data, &crcs, create)?;
-        if stable { store.sync(chunk) } else { Ok(stored_bytes) }
-    };
-    let written = if stable { opened.run_sync(node, chunk, work).await } else { node.io.run(work).await };
+    let (offset, create) = (message.offset, message.create);
+    let written = node.io.run(move || store.write(chunk, offset, &data, &crcs, create)).await;
     let stored_bytes = match written {
         Ok(stored_bytes) => stored_bytes,
         // The writer's bytes are wrong, or those that the write partly covers on our disk: only the latter is ours.
@@ -112,10 +108,11 @@ async fn write_here(
         }
         Err(error) => return Err(outcome::own(error, node.server_id())),
     };
-    if !stable {
-        opened.unsynced.lock().insert(chunk.id);
-    }
+    opened.unsynced.lock().insert(chunk.id);
     add(&node.metrics.written_bytes, payload.len() as u64);
+    if message.sync {
+        opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
+    }
     Ok(stamp(node, stored_bytes))
 }
 

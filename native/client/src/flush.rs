@@ -92,8 +92,6 @@ impl State {
             return None; // it all went with the inline writes
         }
         self.seal_all();
-        let before = self.next_seq;
-        self.writers.values_mut().for_each(|writer| writer.stable_before = before);
         Some(Plan { before_seq: self.next_seq, size: self.dirty_end, mtime_ns, changes: self.changes })
     }
 

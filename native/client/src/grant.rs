@@ -45,16 +45,14 @@ pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &
         }
     };
     let info = reply.chunks.first().cloned().ok_or_else(|| Error::integrity("a grant came without its chunk"))?;
-    let mut gone = failed.to_vec();
-    gone.retain(|id| !info.replicas.iter().any(|replica| replica.server_id == *id));
-    add(&core.metrics.counters.failed_replicas, gone.len() as u64);
-    let news = core.servers.to_complain_about(&gone);
-    if !news.is_empty() {
+    let gone = failed.iter().filter(|id| !info.replicas.iter().any(|replica| replica.server_id == **id)).count();
+    if gone > 0 {
+        add(&core.metrics.counters.failed_replicas, gone as u64);
         tracing::warn!(
             chunk = info.chunk.as_ref().map_or(0, |chunk| chunk.id),
             version = version(&info),
-            failed = ?news,
-            "chunkservers failed and are left out of the chunks that are written; healing restores the copies"
+            ?failed,
+            "copies that failed were left out; healing restores them"
         );
     }
     file.state.lock().accept_grant(&reply, info.clone());

@@ -19,7 +19,7 @@ use crate::file::{FileRef, State};
 use crate::grant::{chain, finish_trim, grant, version};
 use crate::metrics::add;
 use crate::servers::Failure;
-use crate::writer::{Launch, Piece};
+use crate::writer::Piece;
 
 /// How long a chain of living servers may take for one piece; each hop gives up a little earlier and names the next.
 /// Below what a stalled disk needs now and then, healthy copies would be dropped.
@@ -43,17 +43,14 @@ struct Trouble {
 
 struct Flight {
     piece: Arc<Piece>,
-    settles: Option<u64>,
     info: Arc<ChunkInfo>,
     outcome: Result<ChunkWriteReply, (Error, Blame)>,
 }
 
-/// Start a pump for every chunk that has something queued and none yet; also when it still fills but has no grant, so
-/// that the grant is there when it is needed.
+/// Start a pump for every chunk that has something queued and none yet.
 pub fn kick(core: &Arc<Core>, file: &FileRef, state: &mut State) {
     for (index, writer) in &mut state.writers {
-        let early = writer.filling.is_some() && !writer.granted;
-        if !writer.running && (early || !writer.queue.is_empty()) {
+        if !writer.running && !writer.queue.is_empty() {
             writer.running = true;
             tokio::spawn(pump(core.clone(), file.clone(), *index));
         }
@@ -78,8 +75,8 @@ async fn pump(core: Arc<Core>, file: FileRef, index: u64) {
                 && let Some(writer) = state.writers.get_mut(&index)
             {
                 let create = writer.create;
-                while let Some(launch) = writer.launch() {
-                    flights.push(send(core.clone(), info.clone(), launch, create));
+                while let Some(piece) = writer.launch() {
+                    flights.push(send(core.clone(), info.clone(), piece, create));
                 }
             }
         }
@@ -99,11 +96,10 @@ async fn pump(core: Arc<Core>, file: FileRef, index: u64) {
     }
 }
 
-async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, launch: Launch, create: bool) -> Flight {
-    let Launch { piece, settles } = launch;
+async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: bool) -> Flight {
     let Some((head, rest)) = chain(&info) else {
         let error = Error::unavailable("a chunk without copies was granted; start its chunkservers");
-        return Flight { piece, settles, info, outcome: Err((error, Blame::new())) };
+        return Flight { piece, info, outcome: Err((error, Blame::new())) };
     };
     let message = ChunkWrite {
         chunk: info.chunk,
@@ -112,7 +108,7 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, launch: Launch, create: boo
         crcs: piece.crcs().to_vec(),
         create,
         chain: rest,
-        sync: settles.is_some(),
+        sync: false,
     };
     let start = Instant::now();
     let deadline = Deadline::after(CHAIN_TIMEOUT);
@@ -132,7 +128,7 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, launch: Launch, create: boo
         core.metrics.chunk_write.since(start);
         add(&core.metrics.counters.sent_bytes, piece.data.len() as u64);
     }
-    Flight { piece, settles, info, outcome }
+    Flight { piece, info, outcome }
 }
 
 /// A reply counts only when every copy stamped it.
@@ -161,14 +157,11 @@ pub fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
 }
 
 fn land(core: &Core, file: &FileRef, index: u64, flight: Flight, trouble: &mut Trouble) {
-    let Flight { piece, settles, info, outcome } = flight;
+    let Flight { piece, info, outcome } = flight;
     match outcome {
         Ok(reply) => {
             let mut state = file.state.lock();
             state.acknowledge(index, &piece, &reply);
-            if let (Some(acked), Some(writer)) = (settles, state.writers.get_mut(&index)) {
-                writer.settle(acked, &reply.stamps);
-            }
             drop(state);
             if !trouble.pending {
                 *trouble = Trouble::default();

@@ -15,8 +15,6 @@ use crate::metrics::Metrics;
 
 /// How long a server that failed is asked last.
 const AVOID: Duration = Duration::from_secs(5);
-/// A server that failed is named in the log at most this often: it fails once for every chunk that is being written.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// A call that takes longer is asked for a sign of life. Smaller pings at every stall of a disk, larger leaves writers
 /// waiting for a paused server.
 const SUSPECT_AFTER: Duration = Duration::from_secs(2);
@@ -32,7 +30,6 @@ struct Load {
     /// Running mean of a read's time.
     mean_ns: f64,
     avoid_until: Option<Instant>,
-    complained: Option<Instant>,
 }
 
 pub struct Servers {
@@ -148,20 +145,6 @@ impl Servers {
         self.loads.lock().entry(server_id).or_default().avoid_until = Some(Instant::now() + AVOID);
     }
 
-    /// Those of the failed servers that the log did not name lately.
-    pub fn to_complain_about(&self, failed: &[u32]) -> Vec<u32> {
-        let (now, mut loads) = (Instant::now(), self.loads.lock());
-        let mut is_news = |id: &u32| {
-            let load = loads.entry(*id).or_default();
-            let news = load.complained.is_none_or(|at| now.duration_since(at) >= COMPLAIN_EVERY);
-            if news {
-                load.complained = Some(now);
-            }
-            news
-        };
-        failed.iter().copied().filter(|id| is_news(id)).collect()
-    }
-
     /// The order in which copies are tried: those that did not fail lately, then the least busy.
     pub fn rank(&self, replicas: &[Replica], turn: usize) -> Vec<Replica> {
         let (now, loads) = (Instant::now(), self.loads.lock());
@@ -238,13 +221,6 @@ mod tests {
 
     fn ids(ranked: &[Replica]) -> Vec<u32> {
         ranked.iter().map(|replica| replica.server_id).collect()
-    }
-
-    #[test]
-    fn a_failed_server_is_complained_about_once_in_a_while() {
-        let servers = servers();
-        assert_eq!(servers.to_complain_about(&[1, 2]), [1, 2]);
-        assert_eq!(servers.to_complain_about(&[2, 3]), [3]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Instant;
 use base::limits::{BLOCK_BYTES, MAX_PAYLOAD_BYTES};
 use base::{Buffer, crc};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use wire::proto::Stamp;
 
 use crate::file::State;
 
@@ -68,14 +67,6 @@ impl Filling {
     }
 }
 
-/// A piece about to be sent.
-pub struct Launch {
-    pub piece: Arc<Piece>,
-    /// It is the last one that somebody waits for, and alone: written and made stable in one round trip, which settles
-    /// this many pieces.
-    pub settles: Option<u64>,
-}
-
 /// Unacknowledged bytes for a reader to lay over what the copies hold.
 pub enum Patch {
     Sealed(Arc<Piece>),
@@ -121,8 +112,6 @@ pub struct Writer {
     pub acked: u64,
     pub synced: u64,
     pub committed: u64,
-    /// Somebody waits until what was sealed before this is stable.
-    pub stable_before: u64,
     /// Ends, within the chunk, of what was taken and of what was acknowledged since the last commit.
     pub taken_end: u32,
     pub acked_end: u32,
@@ -167,23 +156,14 @@ impl Writer {
     }
 
     /// The next queued piece that touches no block in flight; it is in flight then. Order among pieces stays.
-    pub fn launch(&mut self) -> Option<Launch> {
+    pub fn launch(&mut self) -> Option<Arc<Piece>> {
         let next = self.queue.front()?;
         if self.flying.iter().any(|piece| piece.meets(next)) {
             return None;
         }
         let piece = self.queue.pop_front()?;
-        let last = self.queue.is_empty() && self.flying.is_empty() && piece.seq < self.stable_before;
         self.flying.push(piece.clone());
-        Some(Launch { piece, settles: last.then_some(self.acked + 1) })
-    }
-
-    /// The write that settled `acked` pieces was stable on all servers that answered with these starts. It settles them
-    /// only if those are the starts that took them.
-    pub fn settle(&mut self, acked: u64, stamps: &[Stamp]) {
-        if stamps.iter().all(|stamp| self.stamps.get(&stamp.server_id) == Some(&stamp.boot_id)) {
-            self.synced = self.synced.max(acked);
-        }
+        Some(piece)
     }
 
     /// Everything in flight goes back to the head of the queue, oldest first.
@@ -295,44 +275,5 @@ impl State {
     /// Whether a piece sealed before `seq` is not acknowledged yet.
     pub fn unacked_before(&self, seq: u64) -> bool {
         self.writers.values().any(|writer| writer.queue.iter().chain(&writer.flying).any(|piece| piece.seq < seq))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn queue(writer: &mut Writer, seq: u64) {
-        let data = Arc::new(Buffer::zeroed(10));
-        let offset = (seq * CELL_BYTES) as u32;
-        writer.queue.push_back(Arc::new(Piece { seq, offset, data, charge: 0, crcs: OnceLock::new(), _permit: None }));
-    }
-
-    fn settles(launch: Option<Launch>) -> Option<u64> {
-        launch.expect("a piece to launch").settles
-    }
-
-    #[test]
-    fn only_the_last_piece_of_a_flush_and_only_alone_is_made_stable_with_its_write() {
-        let mut writer = Writer { acked: 5, stable_before: 3, ..Writer::default() };
-        queue(&mut writer, 1);
-        queue(&mut writer, 2);
-        assert_eq!((settles(writer.launch()), settles(writer.launch())), (None, None));
-        writer.flying.clear();
-        queue(&mut writer, 2);
-        assert_eq!(settles(writer.launch()), Some(6));
-        writer.flying.clear();
-        queue(&mut writer, 3);
-        assert_eq!(settles(writer.launch()), None, "written after the flush began");
-    }
-
-    #[test]
-    fn a_stable_write_settles_nothing_of_what_an_earlier_start_of_a_server_took() {
-        let stamp = |server_id, boot_id| Stamp { server_id, boot_id, stored_bytes: 0 };
-        let mut writer = Writer { stamps: BTreeMap::from([(1, 10), (2, 20)]), acked: 2, ..Writer::default() };
-        writer.settle(2, &[stamp(1, 10), stamp(2, 21)]);
-        assert_eq!(writer.synced, 0);
-        writer.settle(2, &[stamp(1, 10), stamp(2, 20)]);
-        assert_eq!(writer.synced, 2);
     }
 }
