@@ -36,14 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Nine real processes for one test that breaks them beyond sharing."""
-    _require_fuse()
-    cluster = Cluster(tmp_path / "c", port_offset=free_port_offset())
-    cluster.up()
-    try:
-        yield cluster
-    finally:
-        cluster.down()
-        _forget(tmp_path)
+    yield from running_cluster(tmp_path)
 
 
 def _forget(base: Path) -> None:
