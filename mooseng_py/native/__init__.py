@@ -14,7 +14,8 @@ from mooseng_py.native._client import Client
 from mooseng_py.native._log import start_log
 from mooseng_py.native._namespace import NameSpaceState
 from mooseng_py.native._nodes import Node, NodeRole
-from mooseng_py.native._objects import Metric, NativeObject
+from mooseng_py.native._objects import NativeObject
+from mooseng_py.native._peaks import Metric
 from mooseng_py.native._store import ChunkStore, plain_loop
 
 __all__ = [

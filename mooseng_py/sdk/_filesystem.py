@@ -20,7 +20,7 @@ from . import _trees
 from ._engine import Engine, NativeClient
 from ._files import RawFile, parse_mode, wrap
 from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
-from ._stat import BLOCK_BYTES, DirEntry, StatResult, StatVfs
+from ._stat import BLOCK_BYTES, Chunk, DirEntry, StatResult, StatVfs
 
 if TYPE_CHECKING:
     from _typeshed import (
@@ -295,6 +295,35 @@ class FileSystem:
                     attributes=StatResult.of(entry.attr),
                     _follow=self.stat,
                 )
+
+    def scanpage(
+        self, path: StrPath = "/", *, after: int = 0, limit: int = _PAGE_ENTRIES
+    ) -> tuple[list[DirEntry], int]:
+        """At most `limit` entries as by `scandir`, from behind the mark `after` on, and the mark to go on with; 0 at the end.
+
+        For those who show a directory page by page: marks stay good while names come and go.
+        """
+        as_bytes = isinstance(shown(path), bytes)
+        with Naming(path):
+            inode = self._resolve(path).inode
+            page = self._engine.ask(name_pb2.ReadDir(inode=inode, cookie=after, max_entries=limit, plus=True))
+        entries = [
+            DirEntry(
+                name=entry.name if as_bytes else os.fsdecode(entry.name),
+                path=join(path, entry.name),
+                attributes=StatResult.of(entry.attr),
+                _follow=self.stat,
+            )
+            for entry in page.entries
+        ]
+        return entries, 0 if page.end or not entries else page.entries[-1].cookie
+
+    def chunks(self, path: StrPath, *, first: int = 0, limit: int = 1000) -> tuple[list[Chunk], bool]:
+        """Where a file's bytes lie, at most `limit` chunks from index `first` on, and whether they lie with the inode instead."""
+        with Naming(path):
+            inode = self._resolve(path).inode
+            found = self._engine.ask(name_pb2.GetChunks(inode=inode, first=first, count=limit))
+        return [Chunk.of(chunk) for chunk in found.chunks], found.is_inline
 
     def walk(
         self,

@@ -1,0 +1,149 @@
+"""The one thread that looks at the cluster, at its own pace: however many pages are open, masters are asked the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from mooseng_py.observe.logs import Log
+from mooseng_py.proto import cluster_pb2
+
+from .events import Event, Facts, differences, join
+from .rates import Counters, Rates
+from .seen import Seen, Snapshot, facts
+from .sources import NodeLook, look_at_master, look_at_node
+
+_MOST_EVENTS = 300
+_MOST_THREADS = 32
+
+
+class Observer:
+    """Looks until `stop`. `snapshot` is always whole: it is replaced, never changed."""
+
+    def __init__(self, masters: list[str], nodes: Mapping[str, str], interval_s: float, log: Log) -> None:
+        self.snapshot = Snapshot(
+            began_ms=_now_ms(),
+            masters={address: Seen() for address in masters},
+            nodes={name: Seen() for name in nodes},
+        )
+        self._addresses = dict(nodes)
+        self._interval_s = interval_s
+        self._log = log
+        self._rates = Rates()
+        self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
+        self._facts: Facts | None = None
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(min(_MOST_THREADS, len(masters) + len(nodes)), thread_name_prefix="look")
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No source is asked afterwards."""
+        self._stopping.set()
+        self._thread.join()
+        self._pool.shutdown()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001  # one look that fails must not be the last
+                self._log.error("a look at the cluster failed", reason=f"{type(error).__name__}: {error}")
+            self._stopping.wait(max(0.05, began + self._interval_s - time.monotonic()))
+
+    def look(self) -> None:
+        """Ask every source once, all at the same time, and replace the snapshot."""
+        before = self.snapshot
+        # All masters know the sessions; one list of them is enough.
+        leader = next((at for at, seen in before.masters.items() if seen.what and seen.what.is_leader), None)
+        masters = self._pool.map(lambda at: self._master(at, before.masters[at], leader in (at, None)), before.masters)
+        nodes = self._pool.map(lambda name: self._node(name, before.nodes[name]), before.nodes)
+        seen_masters = dict(zip(before.masters, masters, strict=True))
+        seen_nodes = dict(zip(before.nodes, nodes, strict=True))
+        self._rates.add(_now_ms(), _counters(before.nodes, seen_nodes))
+        self.snapshot = replace(
+            before,
+            looks=before.looks + 1,
+            masters=seen_masters,
+            nodes=seen_nodes,
+            led=_led(before.led, seen_masters),
+            rates=dict(self._rates.nodes),
+            history=tuple(self._rates.history),
+        )
+        self._tell()
+
+    def _master(
+        self, address: str, seen: Seen[cluster_pb2.ClusterView], with_sessions: bool
+    ) -> Seen[cluster_pb2.ClusterView]:
+        try:
+            view = look_at_master(address, with_sessions=with_sessions)
+        except OSError as error:
+            return seen.failed(error.strerror or str(error), time.monotonic())
+        return seen.good(view, time.monotonic())
+
+    def _node(self, name: str, seen: Seen[NodeLook]) -> Seen[NodeLook]:
+        try:
+            look = look_at_node(self._addresses[name], seen.what if seen.answers else None)
+        except (OSError, ValueError) as error:
+            return seen.failed(str(error), time.monotonic())
+        return seen.good(look, time.monotonic())
+
+    def _tell(self) -> None:
+        """Put what differs from the last look among the events."""
+        now = facts(self.snapshot)
+        if self._facts is not None:
+            for event in differences(self._facts, now, _now_ms()):
+                joined = join(self._events[0] if self._events else None, event)
+                if joined is not None:
+                    self._events[0] = joined
+                else:
+                    self._events.appendleft(event)
+                self._log.info("seen", event=event.text)
+            now = _remembering(self._facts, now)
+        self._facts = now
+        self.snapshot = replace(self.snapshot, events=tuple(self._events))
+
+
+def _remembering(before: Facts, now: Facts) -> Facts:
+    """`now`, with what was known before where this look showed nothing: the next look is compared with that."""
+    return replace(
+        now,
+        leader=before.leader if now.leader is None else now.leader,
+        term=max(before.term, now.term),
+        servers={**before.servers, **now.servers},
+        disks={**before.disks, **now.disks},
+        processes={**before.processes, **now.processes},
+        sessions=before.sessions if now.sessions is None else now.sessions,
+        under_replicated=before.under_replicated if now.under_replicated is None else now.under_replicated,
+        missing=before.missing if now.missing is None else now.missing,
+        healing=before.healing if now.healing is None else now.healing,
+        heals={**before.heals, **now.heals},
+        bad_blocks={**before.bad_blocks, **now.bad_blocks},
+    )
+
+
+def _led(
+    before: Seen[cluster_pb2.ClusterView], masters: Mapping[str, Seen[cluster_pb2.ClusterView]]
+) -> Seen[cluster_pb2.ClusterView]:
+    """The answer of the leading master; when none leads, the last there was."""
+    leading = [seen for seen in masters.values() if seen.answers and seen.what is not None and seen.what.is_leader]
+    if not leading:
+        return before.failed("no leading master answers", time.monotonic())
+    return max(leading, key=lambda seen: seen.what.term if seen.what else 0)
+
+
+def _counters(before: Mapping[str, Seen[NodeLook]], now: Mapping[str, Seen[NodeLook]]) -> dict[str, Counters]:
+    return {
+        name: Counters(seen.at_s, seen.what.started, seen.what.values)
+        for name, seen in now.items()
+        if seen.answers and seen.what is not None and seen.at_s != before[name].at_s
+    }
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
