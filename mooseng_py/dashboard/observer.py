@@ -59,9 +59,8 @@ class Observer:
     def look(self) -> None:
         """Ask every source once, all at the same time, and replace the snapshot."""
         before = self.snapshot
-        # All masters know the sessions; one list of them is enough.
-        leader = next((at for at, seen in before.masters.items() if seen.what and seen.what.is_leader), None)
-        masters = self._pool.map(lambda at: self._master(at, before.masters[at], leader in (at, None)), before.masters)
+        asked = _whom_for_sessions(before.masters)
+        masters = self._pool.map(lambda at: self._master(at, before.masters[at], at in asked), before.masters)
         nodes = self._pool.map(lambda name: self._node(name, before.nodes[name]), before.nodes)
         seen_masters = dict(zip(before.masters, masters, strict=True))
         seen_nodes = dict(zip(before.nodes, nodes, strict=True))
@@ -72,6 +71,7 @@ class Observer:
             masters=seen_masters,
             nodes=seen_nodes,
             led=_led(before.led, seen_masters),
+            sessions=_sessions(before.sessions, [seen_masters[at] for at in asked]),
             rates=dict(self._rates.nodes),
             history=tuple(self._rates.history),
         )
@@ -135,6 +135,24 @@ def _led(
     if not leading:
         return before.failed("no leading master answers", time.monotonic())
     return max(leading, key=lambda seen: seen.what.term if seen.what else 0)
+
+
+def _whom_for_sessions(masters: Mapping[str, Seen[cluster_pb2.ClusterView]]) -> list[str]:
+    """All masters know the sessions and one list of them is enough: the leader's, who knows which are idle."""
+    leading = [at for at, seen in masters.items() if seen.answers and seen.what is not None and seen.what.is_leader]
+    return leading or list(masters)
+
+
+def _sessions(
+    before: Seen[Mapping[int, cluster_pb2.SessionView]], asked: list[Seen[cluster_pb2.ClusterView]]
+) -> Seen[Mapping[int, cluster_pb2.SessionView]]:
+    """The list of the newest term, of those who were asked for one."""
+    answers = [seen for seen in asked if seen.answers and seen.what is not None]
+    if not answers:
+        return before.failed("no master has told of its sessions", time.monotonic())
+    best = max(answers, key=lambda seen: (seen.what.term, seen.what.is_leader) if seen.what else (0, False))
+    listed = best.what.session_list if best.what else ()
+    return Seen({session.id: session for session in listed}, best.at_s)
 
 
 def _counters(before: Mapping[str, Seen[NodeLook]], now: Mapping[str, Seen[NodeLook]]) -> dict[str, Counters]:

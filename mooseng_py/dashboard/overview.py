@@ -84,7 +84,7 @@ def _master(
     own, view = seen.answers, seen.what
     newest = snapshot.newest().what
     # Its log positions stand in its own answer, else in another's, from which also its role comes.
-    mine = next((one for one in view.masters if one.address == address), None) if view and own else said
+    mine = next((one for one in view.masters if one.address == address), None) if view else said
     leads = bool(own and view and view.is_leader)
     role = "leader" if leads else "silent" if not own else (mine.role if mine else "unknown")
     if role == "leader" and not leads:
@@ -187,9 +187,8 @@ def _space(servers: list[Plain], copies: int) -> Plain:
 
 # ---- clients ---------------------------------------------------------------------------------------------------------
 def _clients(snapshot: Snapshot, now_s: float) -> list[Plain]:
-    """Mounts that are watched, then the other sessions that the leader tells of."""
-    led = snapshot.led.what
-    sessions = {session.id: session for session in (led.session_list if led else ())}
+    """Mounts that are watched, then the other sessions that the masters know."""
+    sessions = dict(snapshot.sessions.what or {})
     rows = []
     for name in _names_of(snapshot, "client"):
         seen = snapshot.nodes[name]

@@ -43,13 +43,18 @@ class Seen(Generic[WhatT]):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that was seen. `led`: the newest answer of a master that led, the only one to know disks and danger."""
+    """Everything that was seen.
+
+    `led`: the newest answer of a master that led, the only one to know disks and danger. `sessions`: by number, as the
+    master tells that was asked for them.
+    """
 
     began_ms: int = 0
     looks: int = 0
     masters: Mapping[str, Seen[cluster_pb2.ClusterView]] = field(default_factory=dict)
     nodes: Mapping[str, Seen[NodeLook]] = field(default_factory=dict)
     led: Seen[cluster_pb2.ClusterView] = Seen()
+    sessions: Seen[Mapping[int, cluster_pb2.SessionView]] = Seen()
     rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     history: tuple[Point, ...] = ()
     # Newest first.
@@ -90,6 +95,7 @@ def facts(snapshot: Snapshot) -> Facts:
     numbers = master_addresses(snapshot)
     view = newest.what if newest.answers else None
     fresh = led.what if led.answers else None
+    told = snapshot.sessions.what if snapshot.sessions.answers else None
     looks = {name: seen.what for name, seen in snapshot.nodes.items() if seen.what is not None and seen.answers}
     leader = None if view is None else (master_name(view.leader_id) if view.leader_id and view.leader else "")
     return Facts(
@@ -111,7 +117,7 @@ def facts(snapshot: Snapshot) -> Facts:
             if seen.what is not None and seen.what.role == "client"
         },
         processes={name: look.started for name, look in looks.items()},
-        sessions={session.id: session.name for session in fresh.session_list} if fresh else None,
+        sessions={number: session.name for number, session in told.items()} if told is not None else None,
         under_replicated=fresh.under_replicated if fresh else None,
         missing=fresh.missing if fresh else None,
         healing=fresh.heals_running if fresh else None,

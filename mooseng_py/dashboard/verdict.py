@@ -19,16 +19,16 @@ def verdict(
 ) -> Plain:
     """The state of the whole in a word and in sentences, worst first."""
     if not snapshot.looks:
-        return {"state": "unknown", "sentences": ["looking at the cluster for the first time"]}
+        return {"state": "unknown", "sentences": ["Looking at the cluster for the first time"]}
     if snapshot.heard_s is None:
-        return {"state": "unknown", "sentences": ["no master has answered yet"]}
+        return {"state": "unknown", "sentences": ["No master has answered yet"]}
     bad: list[str] = []
     warnings: list[str] = []
     silent = [master["name"] for master in masters if not master["answers"]]
     if len(silent) == len(masters):
-        bad.append("no master answers; everything below is what they last said")
+        bad.append("No master answers; everything below is what they last said")
     elif leader is None:
-        bad.append("no master leads: names can be neither read nor changed until one does")
+        bad.append("No master leads: names can be neither read nor changed until one does")
     elif silent:
         warnings.append(f"{_listed(silent)} {'does' if len(silent) == 1 else 'do'} not answer")
     if chunks["missing"]:
@@ -45,13 +45,13 @@ def verdict(
         if disk["state"] != "ok"
     ]
     if disks:
-        warnings.append(f"disks that are not well: {_listed(disks)}")
+        warnings.append(f"Disks that are not well: {_listed(disks)}")
     idle = [client["name"] for client in clients if client["state"] == "not ready" or client["state"] == "silent"]
     if idle:
         warnings.append(f"{_listed(idle)} {'does' if len(idle) == 1 else 'do'} not serve")
     if bad or warnings:
         return {"state": "bad" if bad else "warning", "sentences": bad + warnings}
-    return {"state": "good", "sentences": ["every node answers and every chunk has all its copies"]}
+    return {"state": "good", "sentences": ["Every node answers and every chunk has all its copies"]}
 
 
 def _count(number: int, what: str) -> str:
