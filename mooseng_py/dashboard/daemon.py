@@ -51,7 +51,7 @@ class Dashboard:
             lambda: observer.snapshot, self._files, pages, browse=config.browse, allowed_hosts=config.allowed_hosts
         )
         try:
-            server = WebServer(config.http_listen, web)
+            server = WebServer(config.http_listen, web, log)
         except OSError:
             observer.stop()
             raise

@@ -31,6 +31,10 @@ class Unsatisfiable(Exception):
         self.size = size
 
 
+class _Broken(Exception):
+    """The rest of the file cannot be had; the head of the answer is gone already."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """An open file and what its answer says."""
@@ -41,8 +45,14 @@ class Opened:
     name: bytes
 
     def piece(self, offset: int, length: int) -> bytes:
-        self.file.seek(offset)
-        content: bytes = self.file.read(length) or b""
+        """Blocks. Raises: _Broken when it cannot be read, or was cut meanwhile."""
+        try:
+            self.file.seek(offset)
+            content: bytes = self.file.read(length) or b""
+        except (OSError, ValueError) as error:
+            raise _Broken(str(error)) from None
+        if not content:
+            raise _Broken("the file was cut meanwhile")
         return content
 
 
@@ -104,15 +114,15 @@ class Download(StreamingResponse):
     async def _pieces(self, source: Opened, start: int, end: int) -> AsyncIterator[bytes]:
         while start < end:
             piece = await to_thread.run_sync(partial(source.piece, start, min(PIECE_BYTES, end - start)))
-            if not piece:
-                # Cut meanwhile. Fewer bytes than announced: the connection breaks, and the browser knows.
-                return
             start += len(piece)
             yield piece
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except _Broken:
+            # An answer that does not end: the server breaks the connection, and the browser knows that bytes are missing.
+            pass
         finally:
             with anyio.CancelScope(shield=True):
                 try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from starlette.routing import Route
 
 from mooseng_py.errors import MooseError
 from mooseng_py.observe.http import Pages
+from mooseng_py.observe.logs import Log
 
 from . import overview
 from .download import Download, Unsatisfiable, opened, span
@@ -146,11 +149,29 @@ class Web:
         return Response(body, status, headers={"Content-Type": kind})
 
 
+class _Lines(logging.Handler):
+    """What the server has to say, a line each in the daemon's own log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        at = traceback.extract_tb(error.__traceback__)[-1] if error is not None and error.__traceback__ else None
+        where = f" at {Path(at.filename).name}:{at.lineno}" if at else ""
+        fields = {} if error is None else {"reason": f"{type(error).__name__}: {error}{where}"}
+        self._log.warn(record.getMessage().strip().partition("\n")[0], **fields)
+
+
 class WebServer:
     """Serves the application in a thread until `stop`."""
 
-    def __init__(self, address: str, web: Web) -> None:
+    def __init__(self, address: str, web: Web, log: Log) -> None:
         """Raises: OSError when the address cannot be bound."""
+        for name in ("uvicorn.error", "asyncio"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [_Lines(log)], False
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
