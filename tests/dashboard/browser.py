@@ -116,6 +116,7 @@ def browsing(origin: str, *, width: int = 1360, height: int = 900, dark: bool = 
         "--disable-background-networking",
         "--disable-component-update",
         "--no-first-run",
+        "--hide-scrollbars",
         f"--window-size={width},{height}",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         *(["--force-dark-mode"] if dark else []),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from tests.dashboard.support import Dashboard
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """Nine nodes and a dashboard that looks twice a second; gone after the module."""
     _require_fuse()
-    base = tmp_path_factory.mktemp("board")
+    # Pictures for the docs show paths: better none of a test's.
+    pictures = "MOOSENG_TEST_SCREENSHOTS" in os.environ
+    base = Path(tempfile.mkdtemp(prefix="mooseng-")) if pictures else tmp_path_factory.mktemp("board")
     yield from running(base)
     _forget(base)
 
