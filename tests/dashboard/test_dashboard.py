@@ -233,6 +233,8 @@ def test_with_the_leader_killed_pages_keep_coming_and_show_the_next_leader(board
     assert failed == []
     assert slowest[0] < 3.0  # a page is served from memory, whoever is away; the rest is a busy machine
     assert any(f"after {leader}" in text or f"{leader} leads no longer" in text for text in board.events())
+    # The new leader knows the sessions as well: no client came or went.
+    assert not [text for text in board.events() if "client-" in text and "session" in text and "gone" in text]
     board.cluster.restart(leader)
     board.until_well()
 

@@ -189,3 +189,10 @@ def test_rates_have_one_value_for_each_moment_and_null_where_none_was_given() ->
     found = rates(snapshot(history=points))
     assert found["at_ms"] == [1, 2, 3]
     assert found["series"] == {"name_ops": [1.0, None, 2.0], "read_bytes": [None, None, 1.0]}
+
+
+def test_what_a_dead_master_said_last_gives_way_to_what_living_ones_say_now() -> None:
+    living = view()
+    living.chunks = 12
+    masters = {"h:1": gone(Seen(view(own=True), 100.0)), "h:2": Seen(living, 101.0)}
+    assert overview(snapshot(masters=masters), 101.0)["chunks"]["total"] == 12
