@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from anyio import to_thread
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mooseng_py.errors import make_error
 
@@ -21,6 +21,8 @@ from .paths import disposition
 PIECE_BYTES = 256 << 10
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 _EISDIR, _NAMESPACE = 21, 0
+# Who takes no byte for this long has lost interest, and would keep others from the few places that there are.
+_STALL_S = 60.0
 
 
 class Unsatisfiable(Exception):
@@ -118,9 +120,13 @@ class Download(StreamingResponse):
             yield piece
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def unless_stalled(message: Message) -> None:
+            with anyio.fail_after(_STALL_S):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
-        except _Broken:
+            await super().__call__(scope, receive, unless_stalled)
+        except (_Broken, TimeoutError):
             # An answer that does not end: the server breaks the connection, and the browser knows that bytes are missing.
             pass
         finally:

@@ -172,9 +172,20 @@ def test_importing_a_daemon_loads_nothing_that_is_slow() -> None:
     import subprocess
     import sys
 
-    slow = ("typer", "rich", "grpc", "prometheus_client", "structlog", "asyncio", "google.protobuf", "hypothesis")
+    slow = (
+        "typer",
+        "rich",
+        "grpc",
+        "prometheus_client",
+        "structlog",
+        "asyncio",
+        "starlette",
+        "uvicorn",
+        "google.protobuf",
+        "hypothesis",
+    )
     code = (
-        "import sys, mooseng_py.cli.main, mooseng_py.mount.daemon, mooseng_py.chunkserver.daemon, mooseng_py.master.daemon;"
+        "import sys, mooseng_py.cli.main, mooseng_py.mount.daemon, mooseng_py.chunkserver.daemon, mooseng_py.master.daemon, mooseng_py.dashboard.daemon;"
         f"print([name for name in {slow!r} if name in sys.modules])"
     )
     done = subprocess.run(

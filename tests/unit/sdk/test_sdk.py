@@ -313,6 +313,38 @@ def test_a_large_directory_is_listed_once_each(fs: FileSystem) -> None:
     assert entry.inode() == fs.lstat(entry).st_ino
 
 
+def test_a_directory_is_shown_page_by_page_while_names_come_and_go(fs: FileSystem) -> None:
+    for index in range(10):
+        fs.symlink("x", f"/{index}")
+    first, mark = fs.scanpage("/", limit=4)
+    assert len(first) == 4
+    for entry in first:
+        fs.unlink(entry.path)
+    fs.symlink("x", "/late")
+    seen = [entry.name for entry in first]
+    while mark:
+        page, mark = fs.scanpage("/", after=mark, limit=4)
+        seen += [entry.name for entry in page]
+    assert len(set(seen)) == len(seen)
+    assert {str(index) for index in range(10)} <= set(seen)
+    assert fs.scanpage(b"/", limit=1)[0][0].attributes.st_size == 1
+    fs.mkdir("/empty")
+    assert fs.scanpage("/empty") == ([], 0)
+    with pytest.raises(FileNotFoundError):
+        fs.scanpage("/none")
+
+
+def test_where_a_small_file_lies_is_with_its_inode(fs: FileSystem) -> None:
+    fs.write_bytes("/f", b"small")
+    chunks, inline = fs.chunks("/f")
+    assert (chunks, inline) == ([], True)
+    fs.mkdir("/d")
+    with pytest.raises(OSError):
+        fs.chunks("/d")
+    with pytest.raises(FileNotFoundError):
+        fs.chunks("/none")
+
+
 def test_statvfs_counts_in_blocks(fs: FileSystem) -> None:
     found = fs.statvfs()
     assert (found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail) == (1 << 30, 1 << 29)
