@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,6 +238,25 @@ def test_with_the_leader_killed_pages_keep_coming_and_show_the_next_leader(board
     assert not [text for text in board.events() if "client-" in text and "session" in text and "gone" in text]
     board.cluster.restart(leader)
     board.until_well()
+
+
+def test_a_paused_leader_takes_connections_and_answers_nothing_and_still_holds_nobody_up(board: Dashboard) -> None:
+    leader = str(board.until_well()["leader"]["name"])
+    pid = int(board.cluster.node(leader)["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        board.until(f"{leader} is called silent", lambda now: leader in silent(now), timeout_s=15)
+        board.until("another leader", lambda now: now["leader"] and now["leader"]["name"] != leader)
+        wait_until("a listing under the new leader", lambda: board.json("/api/files?path=/names"), timeout_s=20)
+        ages = [row["age_ms"] for row in board.overview()["masters"] if row["name"] != leader]
+        assert max(ages) < 10_000  # looks go on, though each waits a second for the paused one
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    board.until_well()
+
+
+def silent(now: dict[str, Any]) -> list[str]:
+    return [row["name"] for row in now["masters"] if not row["answers"]]
 
 
 def test_with_a_chunkserver_killed_its_copies_are_shown_as_not_live_and_mended_later(board: Dashboard) -> None:
