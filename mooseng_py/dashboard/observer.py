@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Generic, TypeVar
 
 from mooseng_py.observe.logs import Log
 from mooseng_py.proto import cluster_pb2
@@ -15,16 +16,55 @@ from mooseng_py.proto import cluster_pb2
 from .events import Event, Facts, differences, join
 from .rates import Counters, Rates
 from .seen import Seen, Snapshot, facts
-from .sources import NodeLook, look_at_master, look_at_node
+from .sources import LOOK_TIMEOUT_S, NodeLook, look_at_master, look_at_node
 
 _MOST_EVENTS = 300
-_MOST_THREADS = 32
+# A little more than one look may take. What it cannot bound itself, as looking up a name, is not waited for any longer.
+_PATIENCE_S = LOOK_TIMEOUT_S + 0.5
+
+ValueT = TypeVar("ValueT")
+
+
+class _Question(Generic[ValueT]):
+    """One look under way, in a thread that nobody has to wait for: not the others, and not the end of the process."""
+
+    def __init__(self, look: Callable[[], ValueT]) -> None:
+        self.done = threading.Event()
+        self._answer: tuple[ValueT, float] | None = None
+        self._error = ""
+        threading.Thread(target=self._run, args=(look,), name="look", daemon=True).start()
+
+    def _run(self, look: Callable[[], ValueT]) -> None:
+        try:
+            self._answer = look(), time.monotonic()
+        except (OSError, ValueError) as error:
+            self._error = getattr(error, "strerror", None) or str(error)
+        except Exception as error:  # noqa: BLE001  # an answer that cannot be understood is no answer
+            self._error = f"{type(error).__name__}: {error}"
+        finally:
+            self.done.set()
+
+    def seen(self, before: Seen[ValueT]) -> Seen[ValueT]:
+        """What is known now."""
+        if not self.done.is_set():
+            return before.failed("has not answered yet", time.monotonic())
+        return before.good(*self._answer) if self._answer else before.failed(self._error, time.monotonic())
 
 
 class Observer:
     """Looks until `stop`. `snapshot` is always whole: it is replaced, never changed."""
 
-    def __init__(self, masters: list[str], nodes: Mapping[str, str], interval_s: float, log: Log) -> None:
+    def __init__(
+        self,
+        masters: list[str],
+        nodes: Mapping[str, str],
+        interval_s: float,
+        log: Log,
+        *,
+        look_at_master: Callable[[str, bool], cluster_pb2.ClusterView] = look_at_master,
+        look_at_node: Callable[[str, NodeLook | None], NodeLook] = look_at_node,
+    ) -> None:
+        """`nodes`: name to HTTP address. The two functions are the only ways to a source; they raise OSError or ValueError."""
         self.snapshot = Snapshot(
             began_ms=_now_ms(),
             masters={address: Seen() for address in masters},
@@ -33,11 +73,13 @@ class Observer:
         self._addresses = dict(nodes)
         self._interval_s = interval_s
         self._log = log
+        self._look_at_master, self._look_at_node = look_at_master, look_at_node
+        self._asking_masters: dict[str, _Question[cluster_pb2.ClusterView]] = {}
+        self._asking_nodes: dict[str, _Question[NodeLook]] = {}
         self._rates = Rates()
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
         self._facts: Facts | None = None
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(min(_MOST_THREADS, len(masters) + len(nodes)), thread_name_prefix="look")
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
         self._thread.start()
 
@@ -45,7 +87,6 @@ class Observer:
         """No source is asked afterwards."""
         self._stopping.set()
         self._thread.join()
-        self._pool.shutdown()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -59,39 +100,35 @@ class Observer:
     def look(self) -> None:
         """Ask every source once, all at the same time, and replace the snapshot."""
         before = self.snapshot
-        asked = _whom_for_sessions(before.masters)
-        masters = self._pool.map(lambda at: self._master(at, before.masters[at], at in asked), before.masters)
-        nodes = self._pool.map(lambda name: self._node(name, before.nodes[name]), before.nodes)
-        seen_masters = dict(zip(before.masters, masters, strict=True))
-        seen_nodes = dict(zip(before.nodes, nodes, strict=True))
-        self._rates.add(_now_ms(), _counters(before.nodes, seen_nodes))
+        for_sessions = _whom_for_sessions(before.masters)
+        for at in before.masters:
+            if at not in self._asking_masters:
+                self._asking_masters[at] = _Question(partial(self._look_at_master, at, at in for_sessions))
+        for name, seen in before.nodes.items():
+            if name not in self._asking_nodes:
+                known = seen.what if seen.answers else None
+                self._asking_nodes[name] = _Question(partial(self._look_at_node, self._addresses[name], known))
+        self._wait()
+        masters, nodes = _taken(self._asking_masters, before.masters), _taken(self._asking_nodes, before.nodes)
+        self._rates.add(_now_ms(), _counters(before.nodes, nodes))
         self.snapshot = replace(
             before,
             looks=before.looks + 1,
-            masters=seen_masters,
-            nodes=seen_nodes,
-            led=_led(before.led, seen_masters),
-            sessions=_sessions(before.sessions, [seen_masters[at] for at in asked]),
+            masters=masters,
+            nodes=nodes,
+            led=_led(before.led, masters),
+            sessions=_sessions(before.sessions, [masters[at] for at in for_sessions]),
             rates=dict(self._rates.nodes),
             history=tuple(self._rates.history),
         )
         self._tell()
 
-    def _master(
-        self, address: str, seen: Seen[cluster_pb2.ClusterView], with_sessions: bool
-    ) -> Seen[cluster_pb2.ClusterView]:
-        try:
-            view = look_at_master(address, with_sessions=with_sessions)
-        except OSError as error:
-            return seen.failed(error.strerror or str(error), time.monotonic())
-        return seen.good(view, time.monotonic())
-
-    def _node(self, name: str, seen: Seen[NodeLook]) -> Seen[NodeLook]:
-        try:
-            look = look_at_node(self._addresses[name], seen.what if seen.answers else None)
-        except (OSError, ValueError) as error:
-            return seen.failed(str(error), time.monotonic())
-        return seen.good(look, time.monotonic())
+    def _wait(self) -> None:
+        """Until everybody has answered, for a moment at most."""
+        deadline = time.monotonic() + _PATIENCE_S
+        for asking in (self._asking_masters, self._asking_nodes):
+            for question in asking.values():
+                question.done.wait(max(0.0, deadline - time.monotonic()))
 
     def _tell(self) -> None:
         """Put what differs from the last look among the events."""
@@ -107,6 +144,15 @@ class Observer:
             now = _remembering(self._facts, now)
         self._facts = now
         self.snapshot = replace(self.snapshot, events=tuple(self._events))
+
+
+def _taken(asking: dict[str, _Question[ValueT]], before: Mapping[str, Seen[ValueT]]) -> dict[str, Seen[ValueT]]:
+    """What the questions have brought; those that are done are taken out, the others go on."""
+    found = {name: asking[name].seen(seen) for name, seen in before.items()}
+    for name in before:
+        if asking[name].done.is_set():
+            del asking[name]
+    return found
 
 
 def _remembering(before: Facts, now: Facts) -> Facts:

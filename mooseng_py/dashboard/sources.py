@@ -67,7 +67,7 @@ class NodeLook:
         return self.values.get("process_start_time_seconds", 0.0)
 
 
-def look_at_master(address: str, *, with_sessions: bool, timeout_s: float = LOOK_TIMEOUT_S) -> cluster_pb2.ClusterView:
+def look_at_master(address: str, with_sessions: bool, *, timeout_s: float = LOOK_TIMEOUT_S) -> cluster_pb2.ClusterView:
     """Raises: MooseError when it does not answer in time."""
     request = cluster_pb2.ViewRequest(with_chunks=True, with_sessions=with_sessions)
     return cluster_pb2.ClusterView.FromString(ask(address, VIEW, request.SerializeToString(), timeout_s=timeout_s))
