@@ -18,7 +18,7 @@ from mooseng_py.proto import name_pb2
 
 from . import _trees
 from ._engine import Engine, NativeClient
-from ._files import RawFile, parse_mode, wrap
+from ._files import RawFile, octets, parse_mode, wrap
 from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
 from ._stat import BLOCK_BYTES, Chunk, DirEntry, StatResult, StatVfs
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         OpenBinaryModeUpdating,
         OpenBinaryModeWriting,
         OpenTextMode,
-        ReadableBuffer,
     )
+
+    from mooseng_py.native import Readable
 
 _PAGE_ENTRIES = 1000
 _RENAME_NOREPLACE = 1
@@ -197,11 +198,12 @@ class FileSystem:
         with self.open(path, "rb", buffering=0) as file:
             return file.read()
 
-    def write_bytes(self, path: StrPath, data: ReadableBuffer) -> int:
+    def write_bytes(self, path: StrPath, data: Readable) -> int:
         """Replace the content by `data`, durably; the number of bytes."""
+        view = octets(data)
         with self.open(path, "wb", buffering=0) as file:
-            _trees.write_all(file, memoryview(data).cast("B"))
-        return memoryview(data).nbytes
+            _trees.write_all(file, view)
+        return view.nbytes
 
     def read_text(self, path: StrPath, encoding: str = "utf-8") -> str:
         return self.read_bytes(path).decode(encoding)

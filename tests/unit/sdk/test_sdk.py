@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,14 +171,22 @@ def test_an_open_file_has_no_descriptor_and_says_where_to_get_one(fs: FileSystem
         file.fileno()
 
 
-def test_numpy_arrays_are_written_and_filled_without_a_copy_of_ours(fs: FileSystem) -> None:
-    np = pytest.importorskip("numpy")
-    array = np.arange(1000, dtype="<i8")
-    fs.write_bytes("/array", array)
+@pytest.mark.parametrize("dtype", ["<i8", ">i4", "f2", "c16", "?", "U3", "i4,f8"])
+def test_numpy_arrays_are_written_and_filled_without_a_copy_of_ours(fs: FileSystem, dtype: str) -> None:
+    array = np.frombuffer(bytes(range(240)), dtype)
+    assert fs.write_bytes("/array", array) == array.nbytes
     filled = np.empty_like(array)
     with fs.open("/array", "rb", buffering=0) as file:
         assert file.readinto(filled) == array.nbytes
-    assert (filled == array).all()
+    assert filled.tobytes() == array.tobytes()
+
+
+def test_arrays_that_are_not_contiguous_are_refused_before_anything_is_written(fs: FileSystem) -> None:
+    fs.write_bytes("/array", b"before")
+    for array in (np.zeros((4, 4)).T, np.zeros((4, 4))[:, 1]):
+        with pytest.raises(TypeError, match="contiguous"):
+            fs.write_bytes("/array", array)
+    assert fs.read_bytes("/array") == b"before"
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
