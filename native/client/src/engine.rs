@@ -118,7 +118,7 @@ impl Engine {
         let Some(file) = self.files.lock().get(&attr.inode).cloned() else { return attr };
         let mut state = file.state.lock();
         state.absorb(&attr);
-        state.overlaid(attr)
+        state.seen()
     }
 
     /// How often another client was seen to have changed the content of this open inode; 0 when it is not open here.
@@ -151,7 +151,7 @@ impl Engine {
         let attr = attr_of(self.core.name(creds, Op::Setattr(message)).await?)?;
         let mut state = file.state.lock();
         if resizes {
-            state.attr = attr;
+            state.absorb_own(&attr);
             state.forget_all();
         } else {
             state.absorb(&attr);
@@ -160,7 +160,7 @@ impl Engine {
                 state.mtime_ns = Some(attr.mtime_ns);
             }
         }
-        Ok(state.overlaid(attr))
+        Ok(state.seen())
     }
 
     /// Create a file and open it as the message says.
@@ -181,7 +181,7 @@ impl Engine {
             self.truncate(creds, handle, file.inode).await?;
         }
         let state = file.state.lock();
-        Ok((state.overlaid(state.attr), handle))
+        Ok((state.seen(), handle))
     }
 
     pub async fn open(&self, creds: &Credentials, inode: u64, flags: OpenFlags) -> Result<(Attr, u64)> {
@@ -192,7 +192,7 @@ impl Engine {
             self.truncate(creds, handle, inode).await?;
         }
         let state = file.state.lock();
-        Ok((state.overlaid(state.attr), handle))
+        Ok((state.seen(), handle))
     }
 
     /// O_TRUNC: the right was checked at open.

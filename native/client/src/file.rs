@@ -119,8 +119,10 @@ impl State {
         self.attr.size.max(self.dirty_end)
     }
 
-    /// `attr` with what was written here and is not committed.
-    pub fn overlaid(&self, mut attr: Attr) -> Attr {
+    /// The newest attributes that are known, with what was written here and is not committed. Not those of the answer at
+    /// hand: a slow listing may have been read before our last commit.
+    pub fn seen(&self) -> Attr {
+        let mut attr = self.attr;
         if let Some(mtime_ns) = self.mtime_ns {
             attr.size = attr.size.max(self.dirty_end);
             attr.mtime_ns = attr.mtime_ns.max(mtime_ns);
@@ -293,9 +295,12 @@ mod tests {
         let file = File::new(Attr { size: 10, data_version: 4, ..Attr::default() }, Credentials::default());
         let mut state = file.state.lock();
         state.wrote(5, 50, 99);
-        let seen = state.overlaid(state.attr);
-        assert_eq!((seen.size, seen.mtime_ns), (50, 99));
+        assert_eq!((state.seen().size, state.seen().mtime_ns), (50, 99));
         state.absorb(&Attr { size: 70, data_version: 3, ..Attr::default() });
         assert_eq!(state.size(), 50);
+        state.absorb_own(&Attr { size: 50, data_version: 5, ..Attr::default() });
+        state.clean();
+        state.absorb(&Attr { size: 10, data_version: 4, ..Attr::default() });
+        assert_eq!(state.seen().size, 50, "read before our commit, answered after it");
     }
 }
