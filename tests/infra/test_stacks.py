@@ -15,7 +15,7 @@ SERVICES = {
     "dev": ["prometheus"],
     "demo": ["grafana", "prometheus"],
     "prod": ["grafana", "prometheus"],
-    "ci": [],
+    "ci": ["prometheus"],
 }
 
 
@@ -148,7 +148,8 @@ def test_outputs_say_where_everything_is() -> None:
 def test_up_says_what_a_stack_leaves_out() -> None:
     assert outcome("demo").messages == []
     assert [text.split()[0] for text in outcome("dev").messages] == ["Grafana"]
-    assert [text.split()[0] for text in outcome("ci").messages] == ["Prometheus", "Grafana"]
+    assert [text.split()[0] for text in outcome("ci").messages] == ["Grafana"]
+    assert [text.split()[0] for text in outcome("minimal").messages] == ["Prometheus", "Grafana"]
 
 
 def test_grafanas_password_is_a_secret_and_in_nothing_but_its_own_file() -> None:
