@@ -13,7 +13,7 @@ PROFILE ?= demo
 DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python soak lint format up down status bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker clean
+.PHONY: help demo test test-native test-python soak lint format up down status bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ demo: build ## nine nodes, real files, failures, nothing lost: the demonstration
 
 demo-docker: build docker pulumi image ## the same demonstration with containers, made by `pulumi up`
 	$(BIN)/python -m mooseng_py.demo --containers --double $(DOUBLE)
+
+recording: build docker pulumi image ## record `make demo-docker` in docs/images, as a cast and as a picture that moves
+	$(BIN)/python tools/record_terminal.py docs/images/demo-docker.cast "make demo-docker" \
+		$(BIN)/python -m mooseng_py.demo --containers --double $(DOUBLE)
+	$(BIN)/python tools/render_cast.py docs/images/demo-docker.cast docs/images/demo-docker.svg
 
 test: test-native test-python ## all tests, native and Python
 
