@@ -16,6 +16,7 @@ from typing import Any
 from mooseng_py.demo.operated import Operated
 from mooseng_py.demo.stack import CHECKOUT, PLUGIN, Stack, docker, run
 from mooseng_py.demo.watch import CommandFailed, wait_until
+from mooseng_py.topology.spec import COMMANDS
 
 _READY_S = 300
 
@@ -26,7 +27,11 @@ class Containers(Operated):
     def __init__(self, directory: Path, *, port_offset: int, plugins: list[Path]) -> None:
         """Raises: CommandFailed."""
         self.stack = Stack(f"demo{os.getpid()}", directory, image=image(), port_offset=port_offset, plugins=plugins)
-        self.stack.configure({"prometheus.enabled": False, "health.interval_s": 1})
+        try:
+            self.stack.configure({"prometheus.enabled": False, "health.interval_s": 1})
+        except BaseException:
+            self.stack.close()
+            raise
         self._directory = directory
         self._made = False
         self._masters = ""
@@ -64,16 +69,18 @@ class Containers(Operated):
         return f"{self._directory}/logs/*"
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [self._node(found) for found in sorted(self.stack.containers())]
+        """What else a stack has beside nodes is left out."""
+        return [node for name in sorted(self.stack.containers()) if (node := self._node(name))["role"] in COMMANDS]
 
     def _node(self, name: str) -> dict[str, Any]:
         found = json.loads(docker("inspect", self.stack.container(name)))[0]
-        ready = (found["State"]["Status"], found["State"]["Health"]["Status"]) == ("running", "healthy")
+        state = found["State"]
+        ready = (state["Status"], state.get("Health", {}).get("Status")) == ("running", "healthy")
         return {
             "name": name,
             "role": found["Config"]["Labels"]["mooseng.role"],
-            "pid": int(found["State"]["Pid"]),
-            "state": "ready" if ready else found["State"]["Status"],
+            "pid": int(state["Pid"]),
+            "state": "ready" if ready else state["Status"],
             "data_directories": sorted(mount["Source"] for mount in found["Mounts"] if mount["Type"] == "volume"),
         }
 

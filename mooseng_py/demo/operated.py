@@ -71,7 +71,8 @@ class Operated(abc.ABC):
     def kill_everything(self) -> None:
         """Every process, from outside and at once."""
         for node in self.nodes():
-            os.kill(int(node["pid"]), signal.SIGKILL)
+            if node["pid"]:  # 0 would be everything of our own process group
+                os.kill(int(node["pid"]), signal.SIGKILL)
 
     # ---- what it says of itself -----------------------------------------------------------------------------------
     def status(self) -> dict[str, Any]:

@@ -175,8 +175,9 @@ class Stack:
         return run(*words, given=given, timeout_s=timeout_s)
 
     def crash(self, node: str) -> int:
-        """Kill its process on the host, as Docker restarts nothing after `docker kill`; the pid it had."""
-        pid = self.pid(node)
+        """Kill its process on the host, as Docker restarts nothing after `docker kill`; the pid it had. Raises: CommandFailed."""
+        if not (pid := self.pid(node)):
+            raise CommandFailed(f"{node} does not run, so it cannot crash")
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -173,6 +174,18 @@ def test_a_check_that_cannot_pass_fails_up_with_a_clear_error_and_the_next_up_me
     assert set(stack.containers()) == NODES | SERVICES
     assert all(stack.healthy(node) for node in MASTERS)
     wait_until("what was written is there again", lambda: _sums(stack) == content, WAIT_S)
+
+
+def test_a_port_that_is_taken_fails_up_with_a_clear_error_and_a_free_one_mends_it(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        stack.configure({"prometheus.port": taken.getsockname()[1] - stack.port_offset})
+        with pytest.raises(CommandFailed, match="address already in use") as failed:
+            stack.up()
+        assert f"{stack.name}-prometheus" in str(failed.value)
+    stack.forget("prometheus.port")
+    before = stack.containers()
+    stack.up()
+    assert _changed(stack, before) == {"prometheus"}
 
 
 def test_grafanas_password_is_nowhere_in_clear(stack: Stack, image: str, tmp_path: Path) -> None:
