@@ -13,7 +13,7 @@ PROFILE ?= demo
 DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python soak lint format up down status bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
+.PHONY: help demo test test-native test-python soak lint format up down status screenshots bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,8 +78,8 @@ monitoring: $(VENV)/.ready ## generate dashboards, alert rules and docs/metrics.
 prometheus: ## a Prometheus for the tests, where none is on PATH: Debian's, unpacked into .bin
 	@tools/get-prometheus
 
-up: build ## start a cluster that stays: make up [PROFILE=demo] [DIR=.mooseng]
-	$(BIN)/mooseng local up --profile $(PROFILE) --dir $(DIR)
+up: build ## start a cluster that stays, with its dashboard: make up [PROFILE=demo] [DIR=.mooseng]
+	$(BIN)/mooseng local up --profile $(PROFILE) --dir $(DIR) --dashboard
 
 status: build ## the state of the cluster in DIR
 	$(BIN)/mooseng local status --dir $(DIR)
@@ -98,6 +98,9 @@ image-prometheus: ## an image of Prometheus from Debian's package, for stack ci;
 
 pulumi: ## the Pulumi CLI and its Python host in .bin, where none is on PATH
 	tools/build-pulumi
+
+screenshots: build ## take the pictures of docs/dashboard.md anew, with Chromium
+	MOOSENG_TEST_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/dashboard/test_browser.py
 
 bench: build ## every benchmark at full size; results in benchmarks/results
 	mkdir -p benchmarks/results

@@ -1,4 +1,4 @@
-"""The whole of a stack: engines, masters, chunkservers, clients, monitoring, in that order of starting."""
+"""The whole of a stack: engines, masters, chunkservers, clients, in that order of starting; monitoring and dashboard beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pulumi_docker as docker
 
 from .chunkservers import Chunkservers
 from .clients import Clients
+from .dashboard import Dashboard
 from .engine import Engine
 from .image import Image
 from .masters import Masters
@@ -37,13 +38,14 @@ class MooseCluster(pulumi.ComponentResource):
         chunkservers = Chunkservers("chunkservers", plan, engines, [masters], here)
         clients = Clients("clients", plan, engines, [chunkservers], here)
         monitoring = Monitoring("monitoring", plan, engines, content or Content.committed(), password, here)
+        dashboard = Dashboard("dashboard", plan, engines, [masters], here)
         self.results: dict[str, Any] = {
             "cluster_id": plan.cluster_id,
             "masters": {node.name: node.addresses for node in masters.nodes},
             "chunkservers": {node.name: node.addresses for node in chunkservers.nodes},
             "clients": {node.name: node.addresses for node in clients.nodes},
             "mounts": clients.mounts,
-            "endpoints": monitoring.endpoints,
+            "endpoints": {**monitoring.endpoints, **dashboard.endpoints},
             "image": engines[plan.host(plan.spec.masters[0])].image.id,
         }
         self.register_outputs(self.results)

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mooseng_py.topology import PROFILES
+from mooseng_py.topology import DASHBOARD_PORT, PROFILES
 
 KEY = "mooseng:cluster"
 Setting = str | int | bool | list[str]
-Role = Literal["master", "chunkserver", "client"]
+Role = Literal["master", "chunkserver", "client", "dashboard"]
 
 
 class ConfigurationError(Exception):
@@ -91,6 +91,14 @@ class Grafana(_Part):
     port: int = Field(default=3000, ge=1, le=65535, description="Published port, moved by port_offset.")
 
 
+class Dashboard(_Part):
+    """The web dashboard, from the image of the nodes."""
+
+    enabled: bool = Field(default=False, description="Run the web dashboard.")
+    port: int = Field(default=DASHBOARD_PORT, ge=1, le=65535, description="Its port, moved by port_offset.")
+    host: str = Field(default="", description="Of `hosts`: where it runs. Needed where there are hosts.")
+
+
 class Health(_Part):
     """How Docker watches the containers, and how long `up` waits for them."""
 
@@ -160,7 +168,7 @@ class StackConfig(_Part):
     image: NodeImageConfig = NodeImageConfig()
     settings: dict[str, dict[str, Setting]] = Field(
         default_factory=dict,
-        description="Daemon (master, chunkserver, mount) or node (master-1) to its settings, as in `mooseng local up --set`; the node's own win.",
+        description="Daemon (master, chunkserver, mount, dashboard) or node (master-1) to its settings, as in `mooseng local up --set`; the node's own win.",
     )
     mounts: Annotated[str, AfterValidator(_absolute)] = Field(
         default="",
@@ -185,6 +193,7 @@ class StackConfig(_Part):
     )
     prometheus: Prometheus = Prometheus()
     grafana: Grafana = Grafana()
+    dashboard: Dashboard = Dashboard()
 
 
 def parse(values: object) -> StackConfig:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mooseng_py.config import MODELS, ConfigError, check_text
-from mooseng_py.topology import ClusterSpec, NodeSpec, profile, render_config, render_prometheus
+from mooseng_py.topology import ClusterSpec, NodeSpec, dashboard_node, profile, render_config, render_prometheus
 from mooseng_py.topology.spec import PortKind
 
 from .config import KEY, ConfigurationError, Limits, StackConfig
@@ -59,9 +59,13 @@ class Plan:
         used = {self.host(node) for node in self.spec.nodes}
         if self.config.prometheus.enabled:
             used.add(self.config.prometheus.host)
+        if self.dashboard is not None:
+            used.add(self.host(self.dashboard))
         return tuple(sorted(used))
 
     def host(self, node: NodeSpec) -> str:
+        if node.role == "dashboard":
+            return self.config.dashboard.host
         place = self.config.nodes.get(node.name)
         return HERE if place is None else place.host
 
@@ -115,6 +119,7 @@ class Plan:
             self.spec,
             node,
             resolve=lambda other: self.inner_address(other, "frames"),
+            resolve_http=lambda other: self.inner_address(other, "http"),
             directory=DATA_DIRECTORY,
             cluster_id=self.cluster_id,
             listen_host="0.0.0.0",
@@ -134,6 +139,12 @@ class Plan:
 
     # ---- services --------------------------------------------------------------------------------------------------
     @property
+    def dashboard(self) -> NodeSpec | None:
+        """Made like a node, from the nodes' image, but none of the cluster's."""
+        config = self.config.dashboard
+        return dashboard_node(config.port + self.config.port_offset) if config.enabled else None
+
+    @property
     def prometheus(self) -> Service | None:
         config = self.config.prometheus
         return self._service("prometheus", 9090, config.port) if config.enabled else None
@@ -150,7 +161,11 @@ class Plan:
 
     def left_out(self) -> list[str]:
         """What this stack does without, for the one who runs `up`."""
-        services = {"Prometheus": self.config.prometheus.enabled, "Grafana": self.config.grafana.enabled}
+        services = {
+            "Prometheus": self.config.prometheus.enabled,
+            "Grafana": self.config.grafana.enabled,
+            "Dashboard": self.config.dashboard.enabled,
+        }
         return [
             f"{name} is left out by this stack's configuration; {KEY}.{name.lower()}.enabled: true adds it"
             for name, enabled in services.items()
@@ -176,15 +191,16 @@ class Plan:
                     f"{KEY}.nodes.{name} is no node of this profile; its nodes: {', '.join(names)}"
                 )
             _require_host(place.host, config, f"{KEY}.nodes.{name}.host")
-        if config.hosts:
-            if missing := [name for name in names if name not in config.nodes]:
-                raise ConfigurationError(
-                    f"{KEY}.hosts is given, so each node needs its host: {KEY}.nodes.{missing[0]}.host is missing"
-                )
-            if config.prometheus.enabled:
-                _require_host(config.prometheus.host, config, f"{KEY}.prometheus.host")
-        elif config.prometheus.host:
-            _require_host(config.prometheus.host, config, f"{KEY}.prometheus.host")
+        if config.hosts and (missing := [name for name in names if name not in config.nodes]):
+            raise ConfigurationError(
+                f"{KEY}.hosts is given, so each node needs its host: {KEY}.nodes.{missing[0]}.host is missing"
+            )
+        for name, enabled, host in (
+            ("prometheus", config.prometheus.enabled, config.prometheus.host),
+            ("dashboard", config.dashboard.enabled, config.dashboard.host),
+        ):
+            if host or (config.hosts and enabled):
+                _require_host(host, config, f"{KEY}.{name}.host")
         if self.spread:
             for name in self.hosts:
                 if ipaddress.ip_address(config.hosts[name].address).is_loopback:
@@ -198,15 +214,14 @@ class Plan:
 
     def _check_ports(self) -> None:
         taken = {(self.host(node), port): node.name for node in self.spec.nodes for _, port in node.ports.items()}
-        for service in filter(None, (self.prometheus, self.grafana)):
-            if service.port > 65535:
-                raise ConfigurationError(
-                    f"{KEY}.{service.name}.port moved by port_offset is {service.port}, above 65535"
-                )
-            if (owner := taken.setdefault((service.host, service.port), service.name)) != service.name:
-                raise ConfigurationError(
-                    f"{KEY}.{service.name}.port {service.port} is {owner}'s as well; give one of them another"
-                )
+        services = [(made.name, made.host, made.port) for made in (self.prometheus, self.grafana) if made is not None]
+        if (dashboard := self.dashboard) is not None:
+            services.append((dashboard.name, self.host(dashboard), dashboard.ports.http))
+        for name, host, port in services:
+            if port > 65535:
+                raise ConfigurationError(f"{KEY}.{name}.port moved by port_offset is {port}, above 65535")
+            if (owner := taken.setdefault((host, port), name)) != name:
+                raise ConfigurationError(f"{KEY}.{name}.port {port} is {owner}'s as well; give one of them another")
 
     def _check_settings(self) -> None:
         known = {node.name for node in self.spec.nodes} | set(MODELS)
@@ -215,7 +230,7 @@ class Plan:
                 raise ConfigurationError(
                     f"{KEY}.settings.{name} is no node or daemon of this stack; allowed: {', '.join(sorted(known))}"
                 )
-        for node in self.spec.nodes:
+        for node in (*self.spec.nodes, *filter(None, [self.dashboard])):
             decided = tomllib.loads(self._rendered(node, {})).keys() - _FREE
             if clash := sorted(decided & self._settings(node).keys()):
                 raise ConfigurationError(

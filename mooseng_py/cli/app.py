@@ -68,6 +68,7 @@ def _elsewhere(name: str, help: str) -> None:
 _elsewhere("master", "Run a master in the foreground (--config FILE; --help lists every setting).")
 _elsewhere("chunkserver", "Run a chunkserver in the foreground.")
 _elsewhere("mount", "Run a FUSE client in the foreground.")
+_elsewhere("dashboard", "Run the web dashboard in the foreground (--masters HOST:PORT,...).")
 _elsewhere("health", "Is a daemon alive (--live) or ready (--ready)? For container checks.")
 
 

@@ -87,7 +87,7 @@ def cat(
 
 
 def put(
-    source: Annotated[Path, typer.Argument(help="Local file, or directory with --recursive.")],
+    source: Annotated[Path, typer.Argument(help="Local file, or directory with --recursive; - for standard input.")],
     target: Annotated[str, typer.Argument(help="Path in MooseNG; an existing directory takes the source's name.")],
     recursive: Annotated[bool, typer.Option("--recursive", "-r")] = False,
     masters: MastersOption = None,
@@ -96,9 +96,13 @@ def put(
     as_json: JsonOption = False,
 ) -> None:
     """Copy files in. Each is durable, and appears when it is whole."""
+    from_input = str(source) == "-"
+    source = Path("/dev/stdin") if from_input else source
     if source.is_dir() and not recursive:
         raise IsADirectoryError(21, "is a directory; use --recursive", str(source))
     with where(masters, directory).connect(timeout) as fs:
+        if from_input and fs.isdir(target):
+            raise IsADirectoryError(21, "is a directory; standard input needs the name of a file", target)
         if fs.isdir(target) and not (recursive and source.is_dir() and target == "/"):
             target = f"{target.rstrip('/')}/{source.name}"
         pairs = [(source, target)]

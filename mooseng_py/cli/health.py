@@ -59,9 +59,10 @@ def _http_listen(config: str) -> str:
 
     try:
         with open(config, "rb") as stream:
-            address = tomllib.load(stream).get("http_listen", "127.0.0.1:9440")
+            values = tomllib.load(stream)
     except (OSError, ValueError) as error:
         raise ValueError(f"{config} cannot be read: {error}") from None
+    address = values.get("http_listen", "127.0.0.1:8080" if values.get("role") == "dashboard" else "127.0.0.1:9440")
     if not isinstance(address, str) or not address.rpartition(":")[2].isdigit():
         raise ValueError(f"{config}: key 'http_listen' is {address!r}; allowed is host:port")
     return address

@@ -40,12 +40,24 @@ def up(
             help="Setting of a node (master-1) or of all nodes of a daemon (master); kept in DIR.",
         ),
     ] = None,
+    dashboard: Annotated[
+        bool | None,
+        typer.Option(
+            "--dashboard/--no-dashboard", help="Run the web dashboard beside the nodes. Default: no, or what DIR holds."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds until every node must be ready.")] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Start the nodes that do not run, and return when all are ready. Data in DIR is used again."""
     cluster = LocalCluster(directory)
-    report = cluster.up(profile, port_offset=port_offset, settings=_settings(settings or []), timeout_s=timeout)
+    report = cluster.up(
+        profile,
+        port_offset=port_offset,
+        settings=_settings(settings or []),
+        dashboard=dashboard,
+        timeout_s=timeout,
+    )
     if as_json:
         print_json(
             {"started": report.started, "seconds": report.seconds, "notes": report.notes, **asdict(cluster.status())}
@@ -54,11 +66,14 @@ def up(
     for note in report.notes:
         console.print(note)
     status = cluster.status()
+    nodes = [node for node in status.nodes if node.role != "dashboard"]
     console.print(
-        f"{len(status.nodes)} nodes ready after {report.seconds:.1f} s, {status.leader or 'no master'} leads; everything lies in {status.directory}"
+        f"{len(nodes)} nodes ready after {report.seconds:.1f} s, {status.leader or 'no master'} leads; everything lies in {status.directory}"
     )
     if mounts := [node.mount for node in status.nodes if node.mount]:
         console.print(f"mounted on {', '.join(mounts)}")
+    for service in status.nodes[len(nodes) :]:
+        console.print(f"{service.name}: http://{service.addresses['http']}/")
 
 
 @local.command()
@@ -103,7 +118,7 @@ def down(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop clients, then chunkservers, then masters."""
+    """Stop the dashboard, clients, then chunkservers, then masters."""
     cluster = LocalCluster(directory)
     killed = cluster.down(purge=purge)
     if as_json:

@@ -32,6 +32,10 @@ def _run(words: list[str]) -> int:
         from mooseng_py.mount.daemon import main as mount
 
         return mount(rest)
+    if command == "dashboard":
+        from mooseng_py.dashboard.daemon import main as dashboard
+
+        return dashboard(rest)
     if command == "health":
         from .health import main as health
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from mooseng_py.asking import FILE_INFO, VIEW, ask
 from mooseng_py.errors import MooseError, NamespaceError, UnavailableError, make_error
 from mooseng_py.proto import cluster_pb2
 
-from .ask import ask
 from .connection import Where
 
-_VIEW = 30
-_FILE_INFO = 31
 # A paused master accepts connections and never answers: the others' answers must not wait for it for long.
 _ONE_ANSWER_S = 1.0
 _PAUSE_S = 0.1
@@ -23,7 +21,7 @@ def cluster_view(where: Where, timeout_s: float, *, with_sessions: bool) -> clus
     request = cluster_pb2.ViewRequest(with_sessions=with_sessions).SerializeToString()
     deadline = time.monotonic() + timeout_s
     while True:
-        views, refusals = _ask_all(where, _VIEW, request)
+        views, refusals = _ask_all(where, VIEW, request)
         if views:
             return max(map(cluster_pb2.ClusterView.FromString, views), key=lambda view: (view.term, view.is_leader))
         _give_up(deadline, refusals)
@@ -34,7 +32,7 @@ def file_info(where: Where, path: str, timeout_s: float) -> cluster_pb2.FileInfo
     request = cluster_pb2.FileInfoRequest(path=path).SerializeToString()
     deadline = time.monotonic() + timeout_s
     while True:
-        answers, refusals = _ask_all(where, _FILE_INFO, request)
+        answers, refusals = _ask_all(where, FILE_INFO, request)
         for answer in map(cluster_pb2.FileInfo.FromString, answers):
             if not answer.HasField("error"):
                 return answer

@@ -276,7 +276,46 @@ class MountConfig(ClientSettings, DaemonConfig):
     )
 
 
-MODELS: dict[str, type[DaemonConfig]] = {model.role: model for model in (MasterConfig, ChunkserverConfig, MountConfig)}
+class DashboardConfig(ClientSettings, DaemonConfig):
+    """The web dashboard: shows a cluster and its files, changes nothing."""
+
+    role: ClassVar[str] = "dashboard"
+
+    http_listen: Address = Field(
+        default="127.0.0.1:8080",
+        description="Where pages, /health and /metrics are served. No authentication: who reaches it sees the cluster, and reads what this process may read.",
+    )
+    deadline_ms: int = Field(
+        default=5000,
+        ge=100,
+        le=60_000,
+        description="A listing or read is retried this long. Too small: a fail-over shows as errors; too large: pages hang.",
+    )
+    read_ahead_bytes: int = Field(
+        default=4 << 20, ge=0, le=1 << 26, description="Fetched ahead of each download: its speed, and its memory."
+    )
+    nodes: dict[str, Address] = Field(
+        default_factory=dict,
+        description="Node name to its http_listen, as seen from here, for rates and readiness. Empty: only what masters know is shown.",
+    )
+    poll_ms: int = Field(
+        default=2000,
+        ge=250,
+        le=60_000,
+        description="Between two looks at the cluster, however many pages are open. Too small: load; too large: old figures.",
+    )
+    browse: bool = Field(
+        default=True, description="Serve listings and contents of files. Off: only the cluster's state."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Host names with dots under which browsers may ask, as behind a proxy. Addresses and plain names always may; others are refused, or a foreign web site could read along.",
+    )
+
+
+MODELS: dict[str, type[DaemonConfig]] = {
+    model.role: model for model in (MasterConfig, ChunkserverConfig, MountConfig, DashboardConfig)
+}
 
 
 def schema_of(model: type[BaseModel], key: str) -> dict[str, Any]:
@@ -290,7 +329,7 @@ _KINDS = {
     "boolean": "true or false",
     "string": "a text",
     "array": "a list of texts",
-    "object": 'a table of id = "host:port"',
+    "object": 'a table of names or ids, each = "host:port"',
 }
 
 

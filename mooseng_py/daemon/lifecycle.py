@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from mooseng_py.config import ConfigError, DaemonConfig
 from mooseng_py.config.native import node_settings
-from mooseng_py.observe.http import HealthServer
+from mooseng_py.observe.http import HealthServer, Pages
 from mooseng_py.observe.logs import Log
 from mooseng_py.observe.probe import Answer
 
@@ -58,7 +58,8 @@ class Part(Protocol):
 class Role(Generic[ConfigT]):
     """What makes a master a master. `readiness` judges the native status; `parts` start once the node runs.
 
-    `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts.
+    `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts. `serve` puts the
+    pages on `http_listen` (Raises: OSError), before everything else and until everything else has stopped.
     """
 
     model: type[ConfigT]
@@ -67,6 +68,9 @@ class Role(Generic[ConfigT]):
     stop_timeout_s: float
     prepare: Callable[[ConfigT, Log], None] = field(default=lambda config, log: None)
     parts: Callable[[ConfigT, NativeObject, Log], list[Part]] = field(default=lambda config, node, log: [])
+    serve: Callable[[ConfigT, Pages, Log], Part] = field(
+        default=lambda config, pages, log: HealthServer(config.http_listen, pages)
+    )
 
 
 def start_node(config: DaemonConfig) -> NativeObject:
@@ -103,12 +107,11 @@ class _Daemon(Generic[ConfigT]):
         self.waiting_for = "starting; a client looks for the leading master first"
         self.failure: str | None = None
         self.stopping = threading.Event()
-        self._page: Any = None
 
     # ---- life ------------------------------------------------------------------------------------------------------
     def run(self) -> int:
         try:
-            http = HealthServer(self.config.http_listen, live=self.live, ready=self.ready, metrics=self.metrics)
+            http = self.role.serve(self.config, Pages(self.live, self.ready, self.metrics), self.log)
         except OSError as error:
             self.log.error(
                 f"http_listen = {self.config.http_listen} cannot be used: {error.strerror}; free it or choose another"
@@ -200,16 +203,13 @@ class _Daemon(Generic[ConfigT]):
         answer = self.role.readiness(self.config, node.status())
         return Answer(answer.good, answer.reason, {**answer.details, **self._identity()})
 
-    def metrics(self) -> bytes:
-        """The page of this moment; the library behind it is loaded at the first request."""
-        if self._page is None:
-            from mooseng_py.observe.metrics import Page
+    def metrics(self, reader: str = "") -> bytes:
+        """The page of this moment for `reader`; the library behind it is loaded at the first request."""
+        from mooseng_py.observe.metrics import Page
 
-            self._page = Page(self._samples)
-        page: bytes = self._page.render()
-        return page
+        return Page(lambda: self._samples(reader)).render()
 
-    def _samples(self) -> list[tuple[str, Sequence[tuple[str, str]], float]]:
+    def _samples(self, reader: str) -> list[tuple[str, Sequence[tuple[str, str]], float]]:
         import mooseng_py
 
         identity = [("role", self.config.role), ("name", self._name()), ("version", mooseng_py.__version__)]
@@ -220,7 +220,7 @@ class _Daemon(Generic[ConfigT]):
         for part in self.parts:
             samples += getattr(part, "samples", list)()
         if self.node is not None:
-            samples += [(name, list(labels.items()), value) for name, labels, value in self.node.metrics()]
+            samples += [(name, list(labels.items()), value) for name, labels, value in self.node.metrics(reader)]
         return samples
 
     def _identity(self) -> dict[str, object]:

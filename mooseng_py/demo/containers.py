@@ -16,9 +16,9 @@ from typing import Any
 from mooseng_py.demo.operated import Operated
 from mooseng_py.demo.stack import CHECKOUT, PLUGIN, Stack, docker, run
 from mooseng_py.demo.watch import CommandFailed, wait_until
-from mooseng_py.topology.spec import COMMANDS
 
 _READY_S = 300
+_ROLES = ("master", "chunkserver", "client")
 
 
 class Containers(Operated):
@@ -29,7 +29,7 @@ class Containers(Operated):
         self.stack = Stack(f"demo{os.getpid()}", directory, image=image(), port_offset=port_offset, plugins=plugins)
         try:
             # Health checks keep the interval of `ci`: nine of them each second would slow a small machine down.
-            self.stack.configure({"prometheus.enabled": False})
+            self.stack.configure({"prometheus.enabled": False, "dashboard.enabled": False})
         except BaseException:
             self.stack.close()
             raise
@@ -71,7 +71,7 @@ class Containers(Operated):
 
     def nodes(self) -> list[dict[str, Any]]:
         """What else a stack has beside nodes is left out."""
-        return [node for name in sorted(self.stack.containers()) if (node := self._node(name))["role"] in COMMANDS]
+        return [node for name in sorted(self.stack.containers()) if (node := self._node(name))["role"] in _ROLES]
 
     def _node(self, name: str) -> dict[str, Any]:
         found = json.loads(docker("inspect", self.stack.container(name)))[0]

@@ -59,24 +59,28 @@ class LocalCluster:
         *,
         port_offset: int | None = None,
         settings: Mapping[str, Mapping[str, str]] | None = None,
+        dashboard: bool | None = None,
         timeout_s: float = READY_TIMEOUT_S,
     ) -> UpReport:
         """Start what does not run and wait until every node is ready; data that lies here is used again.
 
-        `settings`: node name or daemon command -> key -> text; kept for later starts. Raises: LocalError.
+        `settings`: node name or daemon command -> key -> text; `dashboard`: run the web dashboard beside the nodes, or not.
+        Both are kept for later starts. Raises: LocalError.
         """
         with self.layout.locked():
-            identity = self._identity(profile, port_offset, settings)
-            spec = identity.spec()
-            missing = [node for node in spec.nodes if not self._runs(node)]
-            if not missing:
+            identity = self._identity(profile, port_offset, settings, dashboard)
+            wanted = identity.everything()
+            missing = [node for node in wanted if not self._runs(node)]
+            unwanted = self._unwanted(identity)
+            if not missing and not unwanted:
                 raise LocalError(
                     f"the cluster in {self.layout.directory} is running already; see `mooseng local status --dir {self.layout.directory}`"
                 )
             require_free(missing)
             self._check_settings(identity)
             self.layout.write(identity)
-            return self._start(identity, missing, spec.nodes, timeout_s)
+            self._stop(unwanted, max((node.stop_grace_s for node in unwanted), default=0))
+            return self._start(identity, missing, wanted, timeout_s)
 
     def restart(self, name: str, *, timeout_s: float = READY_TIMEOUT_S) -> UpReport:
         """Stop one node in good order, unless it is dead already, and start it again. Raises: LocalError."""
@@ -98,7 +102,7 @@ class LocalCluster:
             return running.pid
 
     def down(self, *, purge: bool = False) -> list[str]:
-        """Stop clients, then chunkservers, then masters, and detach dead mounts; names of nodes that had to be killed.
+        """Stop clients, then chunkservers, then masters, and detach dead mounts; names of what had to be killed.
 
         Data, logs and configuration stay for the next `up`, unless `purge` removes them. Raises: LocalError.
         """
@@ -106,7 +110,7 @@ class LocalCluster:
         stubborn: list[str] = []
         with self.layout.locked():
             spec = identity.spec()
-            for nodes in (spec.clients, spec.chunkservers, spec.masters):
+            for nodes in filter(None, (identity.services(), spec.clients, spec.chunkservers, spec.masters)):
                 stubborn += self._stop(nodes, nodes[0].stop_grace_s)
             if purge:
                 self.layout.purge()
@@ -114,11 +118,15 @@ class LocalCluster:
 
     # ---- parts -----------------------------------------------------------------------------------------------------
     def _identity(
-        self, profile: str | None, port_offset: int | None, settings: Mapping[str, Mapping[str, str]] | None
+        self,
+        profile: str | None,
+        port_offset: int | None,
+        settings: Mapping[str, Mapping[str, str]] | None,
+        dashboard: bool | None,
     ) -> Identity:
         given = {name: dict(values) for name, values in (settings or {}).items()}
         if not self.layout.identity_file.exists():
-            return self.layout.new(profile or "demo", port_offset or 0, given)
+            return self.layout.new(profile or "demo", port_offset or 0, given, bool(dashboard))
         found = self.layout.read()
         for what, wanted, has in (("profile", profile, found.profile), ("port offset", port_offset, found.port_offset)):
             if wanted is not None and wanted != has:
@@ -129,16 +137,21 @@ class LocalCluster:
         if given:
             merged = {name: found.settings.get(name, {}) | given.get(name, {}) for name in found.settings | given}
             found = replace(found, settings=merged)
-        return found
+        return found if dashboard is None else replace(found, dashboard=dashboard)
+
+    def _unwanted(self, identity: Identity) -> list[NodeSpec]:
+        """What ran beside the nodes so far and shall not any more. Raises: LocalError."""
+        before = self.layout.read().services() if self.layout.identity_file.exists() else ()
+        return [service for service in before if service not in identity.services()]
 
     def _check_settings(self, identity: Identity) -> None:
         """Raises: LocalError for a setting of nobody, or one that its daemon would refuse."""
-        spec = identity.spec()
-        known = {node.name for node in spec.nodes} | {node.command for node in spec.nodes}
+        everything = identity.everything()
+        known = {node.name for node in everything} | {node.command for node in everything}
         for name in identity.settings:
             if name not in known:
                 raise LocalError(f"--set {name}: there is no such node or daemon; allowed: {', '.join(sorted(known))}")
-        for node in spec.nodes:
+        for node in everything:
             self._rendered(identity, node, "")
 
     def _start(
@@ -194,6 +207,7 @@ class LocalCluster:
                 directory=str(self.layout.node(node)),
                 cluster_id=identity.cluster_id,
                 mount_point=mount_point,
+                resolve_http=http_address,
                 settings={key: parse_text(model, key, value, f"--set {node.name}") for key, value in given.items()},
             )
             check_text(model, text, f"--set {node.name}")
@@ -247,8 +261,9 @@ class LocalCluster:
         return running is not None and running.alive()
 
     def _node(self, identity: Identity, name: str) -> NodeSpec:
+        found = next((service for service in identity.services() if service.name == name), None)
         try:
-            return identity.spec().node(name)
+            return found or identity.spec().node(name)
         except KeyError as error:
             raise LocalError(str(error.args[0])) from None
 

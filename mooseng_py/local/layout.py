@@ -1,6 +1,6 @@
 """What lies where under a local cluster's directory, and the file that says which cluster it is. Starts nothing.
 
-cluster.json                  profile, port offset, cluster id, settings; written first
+cluster.json                  profile, port offset, cluster id, settings, dashboard or not; written first
 lock                          held while a command changes the cluster
 nodes/<name>/config.toml      rendered at each start; change it with `--set`
 nodes/<name>/{data...,log,pid}
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mooseng_py.topology import ClusterSpec, NodeSpec, profile
+from mooseng_py.topology import DASHBOARD_PORT, ClusterSpec, NodeSpec, dashboard_node, profile
 
 from .errors import LocalError
 
@@ -33,6 +33,7 @@ class Identity:
     cluster_id: str
     # Node or command name -> key -> text, as given with --set.
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    dashboard: bool = False
 
     def spec(self) -> ClusterSpec:
         """The nodes. Raises: LocalError."""
@@ -40,6 +41,14 @@ class Identity:
             return profile(self.profile, port_offset=self.port_offset)
         except ValueError as error:
             raise LocalError(str(error)) from None
+
+    def services(self) -> tuple[NodeSpec, ...]:
+        """What runs beside the nodes."""
+        return (dashboard_node(DASHBOARD_PORT + self.port_offset),) if self.dashboard else ()
+
+    def everything(self) -> tuple[NodeSpec, ...]:
+        """The nodes and what runs beside them. Raises: LocalError."""
+        return (*self.spec().nodes, *self.services())
 
 
 class Layout:
@@ -80,9 +89,11 @@ class Layout:
                 f"{self.identity_file} cannot be used ({error}); restore it, or remove {self.directory} and its data"
             ) from None
 
-    def new(self, profile_name: str, port_offset: int, settings: dict[str, dict[str, str]]) -> Identity:
+    def new(
+        self, profile_name: str, port_offset: int, settings: dict[str, dict[str, str]], dashboard: bool = False
+    ) -> Identity:
         """The identity of a cluster to be made here; not written yet. Raises: LocalError."""
-        identity = Identity(profile_name, port_offset, uuid.uuid4().hex[:16], settings)
+        identity = Identity(profile_name, port_offset, uuid.uuid4().hex[:16], settings, dashboard)
         identity.spec()
         for path in (self.nodes, self.mounts):
             if path.exists():

@@ -20,7 +20,12 @@ def require_free(nodes: Iterable[NodeSpec], host: str = "127.0.0.1") -> None:
         for kind, port in node.ports.items():
             if (reason := _refusal(host, port)) is not None:
                 raise LocalError(
-                    f"{node.name}'s {kind} port {port} is taken{_by_whom(port)} ({reason}); stop that process or choose another --port-offset"
+                    f"{node.name}'s {kind} port {port} is taken{_by_whom(port)} ({reason}); stop that process"
+                    + (
+                        " or leave it out with --no-dashboard"
+                        if node.role == "dashboard"
+                        else " or choose another --port-offset"
+                    )
                 )
 
 

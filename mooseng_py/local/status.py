@@ -36,7 +36,7 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """The whole. `state` is the worst of its nodes; `leader` is the leading master's name, empty without one."""
+    """The whole, the dashboard beside the nodes included where there is one. `state` is the worst of them; `leader` is the leading master's name, empty without one."""
 
     directory: str
     profile: str
@@ -59,12 +59,12 @@ def frames_address(node: NodeSpec) -> str:
 
 def look(layout: Layout, identity: Identity) -> ClusterStatus:
     """Ask every node that runs, all at once."""
-    spec = identity.spec()
-    with ThreadPoolExecutor(len(spec.nodes)) as pool:
+    spec, everything = identity.spec(), identity.everything()
+    with ThreadPoolExecutor(len(everything)) as pool:
         answers = dict(
-            zip((node.name for node in spec.nodes), pool.map(lambda node: _ask(layout, node), spec.nodes), strict=True)
+            zip((node.name for node in everything), pool.map(lambda node: _ask(layout, node), everything), strict=True)
         )
-    nodes = [_status(layout, node, answers[node.name]) for node in spec.nodes]
+    nodes = [_status(layout, node, answers[node.name]) for node in everything]
     order: list[State] = ["dead", "stopped", "waiting", "ready"]
     leader, term = _leader(spec.masters, answers)
     return ClusterStatus(

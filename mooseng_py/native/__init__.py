@@ -4,6 +4,8 @@ Every call may wait (the GIL is released) and raises the errors of `mooseng_py.e
 refused with ECHILD: start worker processes with the spawn method.
 """
 
+from typing import TYPE_CHECKING
+
 from mooseng_py.native._buffers import (
     ALIGN_BYTES,
     AlignedBuffer,
@@ -14,8 +16,13 @@ from mooseng_py.native._client import Client
 from mooseng_py.native._log import start_log
 from mooseng_py.native._namespace import NameSpaceState
 from mooseng_py.native._nodes import Node, NodeRole
-from mooseng_py.native._objects import Metric, NativeObject
+from mooseng_py.native._objects import NativeObject
+from mooseng_py.native._peaks import Metric
 from mooseng_py.native._store import ChunkStore, plain_loop
+
+if TYPE_CHECKING:
+    from mooseng_py.native._boundary import Readable as Readable
+    from mooseng_py.native._boundary import Writable as Writable
 
 __all__ = [
     "ALIGN_BYTES",

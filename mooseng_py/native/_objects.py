@@ -13,9 +13,7 @@ from typing import Any, Self
 
 from mooseng_py.errors import MooseError
 from mooseng_py.native._boundary import check, json_span, lib, readable, reply_of
-
-Metric = tuple[str, dict[str, str], float]
-"""A metric's name, labels and value."""
+from mooseng_py.native._peaks import Metric, Peaks
 
 DEFAULT_CLOSE_TIMEOUT_S = 30.0
 
@@ -27,6 +25,7 @@ class NativeObject:
         """Raises: MooseError; EINVAL names the setting that is wrong."""
         self._handle = 0
         self._closing = threading.Lock()
+        self._peaks = Peaks()
         span = json_span(dict(config))
         self._handle = check(lib.mng_start(role, span, len(span)))
         _LIVE.add(self)
@@ -53,19 +52,20 @@ class NativeObject:
         if handle:
             check(lib.mng_close(handle, max(0, int(timeout_s * 1000))))
 
-    def report(self) -> tuple[dict[str, Any], list[Metric]]:
-        """Status and metrics as of now. Maxima are since the last report."""
-        raw = json.loads(reply_of(lambda reply: lib.mng_status(self.handle, reply)))
-        metrics = [(name, dict(labels), float(number)) for name, labels, number in raw["metrics"]]
-        return raw["status"], metrics
-
     def status(self) -> dict[str, Any]:
         """What it says of itself."""
-        return self.report()[0]
+        return self._look()[0]
 
-    def metrics(self) -> list[Metric]:
-        """Its counters and gauges."""
-        return self.report()[1]
+    def metrics(self, reader: str = "") -> list[Metric]:
+        """Its counters and gauges. Maxima are since the last call with this `reader`, whoever else asked meanwhile."""
+        return self._peaks.taken(reader, self._look()[1])
+
+    def _look(self) -> tuple[dict[str, Any], list[Metric]]:
+        """Status and metrics as of now. The library forgets its maxima with every look; `_peaks` does not."""
+        raw = json.loads(reply_of(lambda reply: lib.mng_status(self.handle, reply)))
+        metrics = [(name, dict(labels), float(number)) for name, labels, number in raw["metrics"]]
+        self._peaks.see(metrics)
+        return raw["status"], metrics
 
     def _call(self, method: int, message: bytes) -> bytes:
         span = readable(message)

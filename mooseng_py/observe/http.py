@@ -6,8 +6,10 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from .probe import Answer
 
@@ -15,22 +17,42 @@ CONTENT_JSON = "application/json"
 CONTENT_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True)
+class Pages:
+    """What every daemon shows. `metrics` takes the reader's name, see `reader_of`."""
+
+    live: Callable[[], Answer]
+    ready: Callable[[], Answer]
+    metrics: Callable[[str], bytes]
+
+    def serve(self, path: str, query: str) -> tuple[int, str, bytes] | None:
+        """Status, content type and body of a page; None when there is no such page. Never raises."""
+        try:
+            if path == "/health/live":
+                return _verdict(self.live())
+            if path == "/health/ready":
+                return _verdict(self.ready())
+            if path == "/metrics":
+                return 200, CONTENT_METRICS, self.metrics(reader_of(query))
+        except Exception as error:  # noqa: BLE001  # the page's fault must reach the asker, not end the thread silently
+            return 500, CONTENT_JSON, _reason(f"{type(error).__name__}: {error}")
+        return None
+
+
+def reader_of(query: str) -> str:
+    """Who reads metrics, as `?reader=NAME` says: maxima are since that reader's last look."""
+    return parse_qs(query).get("reader", [""])[-1][:32]
+
+
 class HealthServer:
     """Serves until `stop`; its threads never keep the process alive."""
 
-    def __init__(
-        self, address: str, *, live: Callable[[], Answer], ready: Callable[[], Answer], metrics: Callable[[], bytes]
-    ) -> None:
+    def __init__(self, address: str, given: Pages) -> None:
         """Raises: OSError when the address cannot be bound."""
         host, _, port = address.rpartition(":")
-        pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
-            "/health/live": lambda: _verdict(live()),
-            "/health/ready": lambda: _verdict(ready()),
-            "/metrics": lambda: (200, CONTENT_METRICS, metrics()),
-        }
 
         class Handler(_Handler):
-            routes = pages
+            pages = given
 
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -60,27 +82,18 @@ def _verdict(answer: Answer) -> tuple[int, str, bytes]:
     return (200 if answer.good else 503), CONTENT_JSON, json.dumps(body).encode() + b"\n"
 
 
+def _reason(text: str) -> bytes:
+    return json.dumps({"reason": text}).encode() + b"\n"
+
+
 class _Handler(BaseHTTPRequestHandler):
-    routes: dict[str, Callable[[], tuple[int, str, bytes]]] = {}
+    pages: Pages
     timeout = 10
 
     def do_GET(self) -> None:
-        page = self.routes.get(self.path.partition("?")[0])
-        if page is None:
-            status, kind, body = (
-                404,
-                CONTENT_JSON,
-                json.dumps({"reason": f"there is only {', '.join(self.routes)}"}).encode() + b"\n",
-            )
-        else:
-            try:
-                status, kind, body = page()
-            except Exception as error:  # noqa: BLE001  # the page's fault must reach the asker, not end the thread silently
-                status, kind, body = (
-                    500,
-                    CONTENT_JSON,
-                    json.dumps({"reason": f"{type(error).__name__}: {error}"}).encode() + b"\n",
-                )
+        path, _, query = self.path.partition("?")
+        nothing = 404, CONTENT_JSON, _reason("there is only /health/live, /health/ready, /metrics")
+        status, kind, body = self.pages.serve(path, query) or nothing
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ class Answer:
 def probe(address: str, question: Question = "ready", *, timeout_s: float = 2.0) -> Answer:
     """The daemon's answer at `address` (host:port). Nobody there, or nonsense, is an answer that is not good."""
     try:
-        status, body = _get(address, f"/health/{question}", timeout_s)
+        status, body = get(address, f"/health/{question}", timeout_s)
         details = json.loads(body)
     except (OSError, ValueError) as error:
         return Answer(False, f"no answer at http://{address}/health/{question} ({error}); is the daemon running?")
@@ -32,7 +33,9 @@ def probe(address: str, question: Question = "ready", *, timeout_s: float = 2.0)
     return Answer(status == 200, str(details.get("reason", "")), details)
 
 
-def _get(address: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+def get(address: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+    """Status and body of a page, all within `timeout_s`. Raises: OSError, ValueError."""
+    deadline = time.monotonic() + timeout_s
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -41,6 +44,7 @@ def _get(address: str, path: str, timeout_s: float) -> tuple[int, bytes]:
         answer = bytearray()
         while part := connection.recv(65536):
             answer += part
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
             if len(answer) > _ANSWER_LIMIT_BYTES:
                 raise ValueError("the answer is too long")
     head, separator, body = bytes(answer).partition(b"\r\n\r\n")

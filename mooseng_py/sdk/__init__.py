@@ -8,6 +8,6 @@ with mooseng_py.connect("mooseng://host1:9421,host2:9421,host3:9421/") as fs:
 from ._connect import connect
 from ._files import RawFile
 from ._filesystem import FileSystem
-from ._stat import DirEntry, StatResult, StatVfs
+from ._stat import Chunk, DirEntry, StatResult, StatVfs
 
-__all__ = ["DirEntry", "FileSystem", "RawFile", "StatResult", "StatVfs", "connect"]
+__all__ = ["Chunk", "DirEntry", "FileSystem", "RawFile", "StatResult", "StatVfs", "connect"]

@@ -5,17 +5,24 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ._paths import Naming
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer
+
+    from mooseng_py.native import Readable, Writable
 
     from ._engine import Handle
 
 # One request to a chunkserver at most; larger reads and writes go around the buffer.
 BUFFER_BYTES = 256 << 10
+
+
+def octets(data: Readable) -> memoryview:
+    """The bytes of any C-contiguous buffer, without a copy. Raises: TypeError, ValueError for what is none."""
+    return memoryview(cast("ReadableBuffer", data)).cast("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +86,10 @@ class RawFile(io.RawIOBase):
         self._check()
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill `buffer` from the position on; the bytes read, 0 at the end of the file."""
+    def readinto(self, buffer: Writable) -> int:
+        """Fill `buffer` (a NumPy array too) from the position on; the bytes read, 0 at the end of the file."""
         self._require(self._readable, "read")
-        view = memoryview(buffer).cast("B")
+        view = octets(buffer)
         with Naming(self.name):
             count = self._handle.read_into(self._position, view) if view.nbytes else 0
         self._position += count
@@ -100,10 +107,10 @@ class RawFile(io.RawIOBase):
                 content.extend(bytes(max(BUFFER_BYTES, filled)))
         return bytes(memoryview(content)[:filled])
 
-    def write(self, data: ReadableBuffer) -> int:
+    def write(self, data: Readable) -> int:
         """Write `data` at the position, or at the end of a file opened for appending; the bytes taken."""
         self._require(self._writable, "write")
-        view = memoryview(data).cast("B")
+        view = octets(data)
         with Naming(self.name):
             if not view.nbytes:
                 return 0

@@ -18,9 +18,9 @@ from mooseng_py.proto import name_pb2
 
 from . import _trees
 from ._engine import Engine, NativeClient
-from ._files import RawFile, parse_mode, wrap
+from ._files import RawFile, octets, parse_mode, wrap
 from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
-from ._stat import BLOCK_BYTES, DirEntry, StatResult, StatVfs
+from ._stat import BLOCK_BYTES, Chunk, DirEntry, StatResult, StatVfs
 
 if TYPE_CHECKING:
     from _typeshed import (
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         OpenBinaryModeUpdating,
         OpenBinaryModeWriting,
         OpenTextMode,
-        ReadableBuffer,
     )
+
+    from mooseng_py.native import Readable
 
 _PAGE_ENTRIES = 1000
 _RENAME_NOREPLACE = 1
@@ -197,11 +198,12 @@ class FileSystem:
         with self.open(path, "rb", buffering=0) as file:
             return file.read()
 
-    def write_bytes(self, path: StrPath, data: ReadableBuffer) -> int:
+    def write_bytes(self, path: StrPath, data: Readable) -> int:
         """Replace the content by `data`, durably; the number of bytes."""
+        view = octets(data)
         with self.open(path, "wb", buffering=0) as file:
-            _trees.write_all(file, memoryview(data).cast("B"))
-        return memoryview(data).nbytes
+            _trees.write_all(file, view)
+        return view.nbytes
 
     def read_text(self, path: StrPath, encoding: str = "utf-8") -> str:
         return self.read_bytes(path).decode(encoding)
@@ -295,6 +297,35 @@ class FileSystem:
                     attributes=StatResult.of(entry.attr),
                     _follow=self.stat,
                 )
+
+    def scanpage(
+        self, path: StrPath = "/", *, after: int = 0, limit: int = _PAGE_ENTRIES
+    ) -> tuple[list[DirEntry], int]:
+        """At most `limit` entries as by `scandir`, from behind the mark `after` on, and the mark to go on with; 0 at the end.
+
+        For those who show a directory page by page: marks stay good while names come and go.
+        """
+        as_bytes = isinstance(shown(path), bytes)
+        with Naming(path):
+            inode = self._resolve(path).inode
+            page = self._engine.ask(name_pb2.ReadDir(inode=inode, cookie=after, max_entries=limit, plus=True))
+        entries = [
+            DirEntry(
+                name=entry.name if as_bytes else os.fsdecode(entry.name),
+                path=join(path, entry.name),
+                attributes=StatResult.of(entry.attr),
+                _follow=self.stat,
+            )
+            for entry in page.entries
+        ]
+        return entries, 0 if page.end or not entries else page.entries[-1].cookie
+
+    def chunks(self, path: StrPath, *, first: int = 0, limit: int = 1000) -> tuple[list[Chunk], bool]:
+        """Where a file's bytes lie, at most `limit` chunks from index `first` on, and whether they lie with the inode instead."""
+        with Naming(path):
+            inode = self._resolve(path).inode
+            found = self._engine.ask(name_pb2.GetChunks(inode=inode, first=first, count=limit))
+        return [Chunk.of(chunk) for chunk in found.chunks], found.is_inline
 
     def walk(
         self,

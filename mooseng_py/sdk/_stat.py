@@ -78,6 +78,31 @@ class StatVfs:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """64 MiB of a file at the most. `servers`: server id to address of every copy, as committed."""
+
+    index: int
+    id: int
+    version: int
+    servers: dict[int, str]
+    written: bool
+    healing: bool
+    stored_bytes: int
+
+    @classmethod
+    def of(cls, info: name_pb2.ChunkInfo) -> Chunk:
+        return cls(
+            index=info.index,
+            id=info.chunk.id,
+            version=info.chunk.version,
+            servers={replica.server_id: replica.address for replica in info.replicas},
+            written=info.written,
+            healing=info.healing,
+            stored_bytes=info.stored_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DirEntry:
     """One entry of `scandir`; its own attributes came along with the listing."""
 

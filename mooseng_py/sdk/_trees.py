@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import stat as stats
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from ._paths import StrPath, join, split
+from ._paths import StrPath, join, process_umask, split
 
 if TYPE_CHECKING:
     from ._filesystem import FileSystem
@@ -57,7 +58,8 @@ def put(fs: FileSystem, source: str | os.PathLike[str], target: StrPath, progres
     parent, name = split(target, at_root=21)
     draft = parent + b"/" + _draft_name(name)
     with open(source, "rb", buffering=0) as reader:
-        mode = os.fstat(reader.fileno()).st_mode & 0o777
+        local = os.fstat(reader.fileno()).st_mode
+        mode = local & 0o777 if stats.S_ISREG(local) else 0o666 & ~process_umask()
         try:
             with fs.open(draft, "xb", buffering=0, permissions=mode) as writer:
                 copied = _copy(reader, writer, progress)

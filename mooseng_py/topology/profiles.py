@@ -16,6 +16,7 @@ _CHUNKSERVERS = (
     Ports(frames=9460, http=9473),
 )
 _CLIENTS = (Ports(http=9427), Ports(http=9437), Ports(http=9447))
+DASHBOARD_PORT = 8080
 
 # Nodes of each role, copies of each chunk, data directories of each chunkserver. A write needs `min_copies` servers.
 PROFILES: dict[str, dict[str, int]] = {
@@ -46,6 +47,11 @@ def profile(name: str, *, port_offset: int = 0, disks: int | None = None) -> Clu
         *(_node("client", index, ports, port_offset, ()) for index, ports in enumerate(_CLIENTS[:count], 1)),
     ]
     return ClusterSpec(profile=name, nodes=tuple(nodes), copies=sizes["copies"], min_copies=sizes["min_copies"])
+
+
+def dashboard_node(port: int) -> NodeSpec:
+    """The web dashboard, which runs beside the nodes and is none of them."""
+    return NodeSpec("dashboard", "dashboard", 1, "dashboard", Ports(http=port))
 
 
 def _node(role: Role, index: int, ports: Ports, offset: int, data: tuple[str, ...]) -> NodeSpec:

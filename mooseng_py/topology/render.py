@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from .spec import ClusterSpec, NodeSpec
 
-# Where others reach a node's frames port, as host:port.
+# Where others reach a port of a node, as host:port.
 Resolve = Callable[[NodeSpec], str]
 Value = str | int | bool | list[str]
 
@@ -23,9 +23,11 @@ def render_config(
     mount_point: str = "",
     log_format: str = "console",
     settings: Mapping[str, Value] | None = None,
+    resolve_http: Resolve | None = None,
 ) -> str:
     """The TOML file of `node`, which keeps its data under `directory`. Same arguments, same bytes.
 
+    `resolve`: where others reach a node's frames port; `resolve_http`, for the dashboard: its http port.
     `listen_host`: what its ports bind to. `mount_point`: clients only, empty runs the engine without a mount.
     `settings`: further keys, as in `mooseng_py.config`; they win over the rendered ones.
     """
@@ -57,8 +59,11 @@ def render_config(
             "advertise": resolve(node),
             "disks": [f"{directory}/{name}" for name in node.data_directories],
         }
-    else:
+    elif node.role == "client":
         values |= {"masters": masters, "mount_point": mount_point}
+    else:
+        values |= {"masters": masters}
+        tables["nodes"] = {other.name: resolve_http(other) for other in spec.nodes} if resolve_http else {}
     values |= dict(settings or {})
     lines = [f"# {node.name}: written by MooseNG from profile {spec.profile!r}. Keys: mooseng {node.command} --help"]
     lines += [f"{key} = {_toml(value)}" for key, value in values.items()]

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["master", "chunkserver", "client"]
+# The dashboard stands beside the nodes of a cluster; a `ClusterSpec` never holds one.
+Role = Literal["master", "chunkserver", "client", "dashboard"]
 PortKind = Literal["frames", "grpc", "http"]
 
 # The `mooseng` sub-command that runs a node of each role.
-COMMANDS: dict[Role, str] = {"master": "master", "chunkserver": "chunkserver", "client": "mount"}
+COMMANDS: dict[Role, str] = {
+    "master": "master",
+    "chunkserver": "chunkserver",
+    "client": "mount",
+    "dashboard": "dashboard",
+}
 # Seconds from SIGTERM to SIGKILL, longer than a clean stop takes: a client flushes, a master hands the leadership over.
-STOP_GRACE_S: dict[Role, int] = {"master": 10, "chunkserver": 15, "client": 20}
+STOP_GRACE_S: dict[Role, int] = {"master": 10, "chunkserver": 15, "client": 20, "dashboard": 10}
 
 
 @dataclass(frozen=True, slots=True)

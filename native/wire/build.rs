@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked at run time: a build shared by several checkouts must read the schema of the one it builds.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let root = Path::new(&manifest).join("../..");
     let folder = root.join("mooseng_py/proto");
     println!("cargo:rerun-if-changed={}", folder.display());
     let files: Vec<PathBuf> =

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,30 @@ def test_records_that_two_mounts_append_are_neither_lost_nor_split(
     assert sorted(record[:6] for record in records) == sorted(
         b"%d-%04d" % (index, number) for index in (1, 2) for number in range(40)
     )
+
+
+@pytest.mark.parametrize("files", [30, pytest.param(1000, marks=pytest.mark.soak)])
+def test_a_file_that_outgrows_its_inode_on_three_mounts_at_once_loses_nothing(cluster: Cluster, files: int) -> None:
+    """One of them moves the bytes into a chunk; the others wait for it, and their bytes follow."""
+    for number in range(files):
+        name, record_bytes = f"outgrows-{number}", (1500, 3000, 5000, 9000)[number % 4]
+        (cluster.mount(1) / name).touch()
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(_append, cluster.mount(mount) / name, mount, record_bytes) for mount in (1, 2, 3)]:
+                done.result()
+        records = (cluster.mount(3) / name).read_bytes().split(b";")[:-1]
+        assert sorted(record[:6] for record in records) == sorted(
+            b"%d-%04d" % (mount, record) for mount in (1, 2, 3) for record in range(10)
+        )
+
+
+def _append(path: Path, mount: int, record_bytes: int) -> None:
+    with path.open("ab", buffering=0) as file:
+        for record in range(10):
+            head = b"%d-%04d-" % (mount, record)
+            file.write(head + b"x" * (record_bytes - len(head) - 1) + b";")
+            if record % 3 == 0:
+                os.fsync(file.fileno())
 
 
 @pytest.mark.parametrize("size", [100, 50_000, 3 * MIB])

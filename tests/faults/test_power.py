@@ -140,7 +140,7 @@ class Stream(Writer):
             file.write(data)
             if index % 3 == 0:
                 os.fsync(file.fileno())
-            self.kept["stream"] = before + data  # closed
+        self.kept["stream"] = before + data  # closed
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.soak)])

@@ -51,6 +51,21 @@ def test_containers_and_local_processes_are_the_same_nodes_with_the_same_files(p
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))
+def test_the_dashboard_in_a_container_and_as_a_local_process_are_told_the_same(profile: str) -> None:
+    local = Layout("/nowhere").new(profile, 100, {}, dashboard=True)
+    (node,) = local.services()
+    text = LocalCluster("/nowhere")._rendered(local, node, "").replace(local.cluster_id, CLUSTER_ID)
+    values = {"profile": profile, "port_offset": 100, "cluster_id": CLUSTER_ID, "dashboard": {"enabled": True}}
+    made = plan("dev", "mooseng", parse(values))
+    assert made.dashboard == node
+    assert len(made.spec.nodes) == len(local.spec().nodes)
+    told = made.configuration(node).replace("0.0.0.0:", "127.0.0.1:")
+    for other in made.spec.nodes:
+        told = told.replace(f'"{other.hostname}:', '"127.0.0.1:')
+    assert told == text
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
 def test_prometheus_scrapes_the_http_port_of_every_node(profile: str) -> None:
     made = in_containers(profile, disks=4)
     config = yaml.safe_load(made.prometheus_file(["/etc/mooseng/rules/a.yml"]))

@@ -44,7 +44,7 @@ def test_every_committed_stack_is_accepted(stack: str) -> None:
         ({"mounts": "relative"}, "an absolute path on the Docker host"),
         ({"hosts": {"a": {"docker": "host-a", "address": "10.0.0.1"}}}, "ssh://USER@HOST"),
         ({"hosts": {"a": {"docker": "ssh://a", "address": "a.example"}}}, "an IPv4 address"),
-        ({"limits": {"dashboard": {}}}, "mooseng:cluster.limits.dashboard"),
+        ({"limits": {"prometheus": {}}}, "mooseng:cluster.limits.prometheus"),
         ({"cluster_id": "a b"}, "mooseng:cluster.cluster_id is wrong"),
         ({"grafanaPassword": "x"}, "mooseng:cluster.grafanaPassword is unknown"),
     ],

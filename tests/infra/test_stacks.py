@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
 
 import pytest
@@ -12,10 +13,10 @@ from tests.infra.support import PASSWORD, STACKS, Outcome, run
 ROLES = {"minimal": 1, "dev": 3, "demo": 3, "prod": 3, "ci": 3}
 SERVICES = {
     "minimal": [],
-    "dev": ["prometheus"],
-    "demo": ["grafana", "prometheus"],
-    "prod": ["grafana", "prometheus"],
-    "ci": ["prometheus"],
+    "dev": ["dashboard", "prometheus"],
+    "demo": ["dashboard", "grafana", "prometheus"],
+    "prod": ["dashboard", "grafana", "prometheus"],
+    "ci": ["dashboard", "prometheus"],
 }
 
 
@@ -63,7 +64,8 @@ def test_masters_have_one_volume_and_chunkservers_four_at_the_paths_of_their_dae
             assert all(path in inputs["envs"][0] for path in paths)
         elif name.startswith("client"):
             assert volumes == []
-    assert len(made.of(VOLUME)) == 5 * ROLES[stack] + len(SERVICES[stack])
+    # Of what stands beside the nodes, only the dashboard keeps nothing.
+    assert len(made.of(VOLUME)) == 5 * ROLES[stack] + len(set(SERVICES[stack]) - {"dashboard"})
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -126,7 +128,9 @@ def test_the_ci_stack_fetches_and_builds_nothing() -> None:
 )
 def test_nodes_run_the_image_by_its_id(stack: str, image: str) -> None:
     made = outcome(stack)
-    assert {inputs["image"] for name, inputs in made.containers.items() if "-" in name} == {image}
+    assert {inputs["image"] for name, inputs in made.containers.items() if name not in ("prometheus", "grafana")} == {
+        image
+    }
     assert made.outputs["image"] == image
 
 
@@ -139,7 +143,11 @@ def test_outputs_say_where_everything_is() -> None:
     }
     assert outputs["chunkservers"]["chunkserver-1"] == {"frames": "127.0.0.1:9420", "http": "127.0.0.1:9471"}
     assert outputs["clients"]["client-3"] == {"http": "127.0.0.1:9447"}
-    assert outputs["endpoints"] == {"prometheus": "http://127.0.0.1:9090", "grafana": "http://127.0.0.1:3000"}
+    assert outputs["endpoints"] == {
+        "prometheus": "http://127.0.0.1:9090",
+        "grafana": "http://127.0.0.1:3000",
+        "dashboard": "http://127.0.0.1:8080",
+    }
     assert outputs["mounts"] == {}
     assert outputs["cluster_id"] == "mooseng-demo"
     assert outcome("prod").outputs["mounts"]["client-3"] == "/srv/mooseng/client-3"
@@ -149,7 +157,27 @@ def test_up_says_what_a_stack_leaves_out() -> None:
     assert outcome("demo").messages == []
     assert [text.split()[0] for text in outcome("dev").messages] == ["Grafana"]
     assert [text.split()[0] for text in outcome("ci").messages] == ["Grafana"]
-    assert [text.split()[0] for text in outcome("minimal").messages] == ["Prometheus", "Grafana"]
+    assert [text.split()[0] for text in outcome("minimal").messages] == ["Prometheus", "Grafana", "Dashboard"]
+
+
+def test_the_demo_stack_has_twelve_services() -> None:
+    assert len(outcome("demo").containers) == 12
+
+
+@pytest.mark.parametrize("stack", [name for name in STACKS if "dashboard" in SERVICES[name]])
+def test_the_dashboard_is_a_closed_container_that_waits_for_the_masters_and_keeps_nothing(stack: str) -> None:
+    made = outcome(stack)
+    dashboard = made.containers["dashboard"]
+    assert made.containers_before("dashboard") == {f"master-{index}" for index in (1, 2, 3)}
+    assert (dashboard["readOnly"], dashboard["user"], dashboard.get("volumes")) == (True, "9420:9420", None)
+    assert dashboard["capabilities"] == {"drops": ["ALL"]}
+    assert dashboard["healthcheck"]["tests"][:3] == ["CMD", "mooseng", "health"]
+    assert [(port["internal"], port["external"]) for port in dashboard["ports"]] == [(8080, 8080)]
+    told = tomllib.loads(dashboard["envs"][0].removeprefix("MOOSENG_CONFIG_TOML="))
+    assert set(told["nodes"]) == {name for name in made.containers if "-" in name}
+    where = "10.0.0.12:9422" if stack == "prod" else "master-2:9422"
+    assert told["masters"][1] == where
+    assert dashboard["ports"][0]["ip"] == ("10.0.0.12" if stack == "prod" else "127.0.0.1")
 
 
 def test_grafanas_password_is_a_secret_and_in_nothing_but_its_own_file() -> None:

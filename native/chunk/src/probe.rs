@@ -17,7 +17,7 @@ const MAX_TIME: Duration = Duration::from_millis(20);
 /// The best of this many alternating rounds counts: one round alone measures whoever else used the disk.
 const ROUNDS: usize = 3;
 /// Past the page cache wins unless it is slower than this share of the other way: it takes a third of the processor time,
-/// and the store writes with several threads where the probe, on a busy machine too, writes with one.
+/// and the few MiB of a probe do not show what a page cache costs once it is full of what waits for the disk.
 const TIE: f64 = 0.5;
 /// Disks that read at least this fast gain nothing from a page cache that long reads fill and never use again.
 const FAST_READ_BYTES_PER_S: f64 = 400e6;
@@ -85,16 +85,21 @@ fn works(direct: &File) -> io::Result<bool> {
     Ok(direct.read_exact_at(&mut block, 0).is_ok() && block.iter().all(|&byte| byte == 0x5A))
 }
 
-/// Bytes per second of writes from step `first`, the sync included.
+/// Bytes per second of writes from step `first` by as many threads as there are steps, the sync included.
 fn write_rate(file: &File, buffer: &[u8], first: u64) -> io::Result<f64> {
     let start = Instant::now();
-    let mut steps = 0;
-    while steps < MAX_STEPS && start.elapsed() < MAX_TIME {
-        file.write_all_at(buffer, (first + steps) * STEP_BYTES as u64)?;
-        steps += 1;
-    }
+    let put = |step: u64| match start.elapsed() < MAX_TIME {
+        true => file.write_all_at(buffer, (first + step) * STEP_BYTES as u64).map(|()| STEP_BYTES),
+        false => Ok(0),
+    };
+    let bytes = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..MAX_STEPS).map(|step| scope.spawn(move || put(step))).collect();
+        let joined =
+            writers.into_iter().map(|writer| writer.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))));
+        joined.sum::<io::Result<usize>>()
+    })?;
     file.sync_data()?;
-    Ok((steps as f64 * STEP_BYTES as f64) / start.elapsed().as_secs_f64())
+    Ok(bytes as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Bytes per second of reads of what `write_rate` wrote from step 0.

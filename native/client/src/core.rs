@@ -15,6 +15,7 @@ use wire::proto::name_request::Op;
 use wire::proto::{self, Credentials, NameReply, NameRequest, RenewReply, RenewSession};
 use wire::{LinkConfig, Method};
 
+use crate::backoff::random;
 use crate::config::ClientConfig;
 use crate::masters::{Masters, Verdict};
 use crate::metrics::{Metrics, add};
@@ -38,6 +39,8 @@ pub struct Core {
     pub read_budget: Arc<Semaphore>,
     pub closed: AtomicBool,
     pub term: AtomicU64,
+    /// Random, so that not every client reads the same copy first.
+    pub turn: u64,
     session: RwLock<Arc<Session>>,
     registering: tokio::sync::Mutex<()>,
 }
@@ -63,6 +66,7 @@ impl Core {
             read_budget: Arc::new(Semaphore::new(READ_AHEAD_BUDGET_BYTES / PERMIT_BYTES)),
             closed: AtomicBool::new(false),
             term: AtomicU64::new(0),
+            turn: random(),
             session: RwLock::new(Arc::new(Session::new(0, 0, 0))),
             registering: tokio::sync::Mutex::new(()),
             config,

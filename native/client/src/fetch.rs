@@ -26,8 +26,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(4);
 const HEDGE_AFTER: Duration = Duration::from_millis(50);
 const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
 
-/// `start..end` of the file, which lie in one chunk and are at most a segment long.
-pub async fn fetch(core: &Arc<Core>, file: &FileRef, start: u64, end: u64) -> Result<Fetched> {
+/// `start..end` of the file, which lie in one chunk and are at most a segment long. `turn` shifts which copy is read first:
+/// with another one for each open, every copy is read now and then, so that rot is found, and many readers spread.
+pub async fn fetch(core: &Arc<Core>, file: &FileRef, turn: u64, start: u64, end: u64) -> Result<Fetched> {
     let index = start / CHUNK_BYTES;
     let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
     let deadline = core.deadline();
@@ -38,7 +39,7 @@ pub async fn fetch(core: &Arc<Core>, file: &FileRef, start: u64, end: u64) -> Re
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok(zeros(length));
         }
-        match fetch_any(core, &info, offset, length).await {
+        match fetch_any(core, &info, turn, offset, length).await {
             Ok(fetched) => return Ok(cut_tail(fetched, readable)),
             Err(error) if deadline.passed() => {
                 return Err(Error::unavailable(format!(
@@ -73,8 +74,8 @@ fn cut_tail(fetched: Fetched, readable: u32) -> Fetched {
 }
 
 /// The first good answer of any copy.
-async fn fetch_any(core: &Arc<Core>, info: &ChunkInfo, offset: u32, length: u32) -> Result<Fetched> {
-    let ranked = core.servers.rank(&info.replicas, (offset >> 20) as usize);
+async fn fetch_any(core: &Arc<Core>, info: &ChunkInfo, turn: u64, offset: u32, length: u32) -> Result<Fetched> {
+    let ranked = core.servers.rank(&info.replicas, turn.wrapping_add(u64::from(offset >> 20)) as usize);
     let mut next = ranked.iter();
     let mut asked = FuturesUnordered::new();
     let mut last = Error::unavailable("the chunk has no copies");

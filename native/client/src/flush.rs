@@ -8,15 +8,16 @@ use base::time::Deadline;
 use base::{Error, ErrorKind, Result};
 use wire::Method;
 use wire::proto::name_request::Op;
-use wire::proto::{ChunkInfo, ChunkStored, ChunkSync, ChunkSyncReply, CommitWrite, Replica, WriteInline};
+use wire::proto::{ChunkInfo, ChunkRef, ChunkStored, ChunkSync, ChunkSyncReply, CommitWrite, Replica, WriteInline};
 
 use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::file::{Body, FileRef, State};
-use crate::grant::{grant, version};
+use crate::grant::grant;
 use crate::metrics::add;
 use crate::pump::kick;
 use crate::servers::Failure;
+use crate::writer::Writer;
 
 /// How long a disk may take to make a chunk stable. fdatasync on a busy disk takes seconds, rarely.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(16);
@@ -49,7 +50,7 @@ async fn flush_locked(core: &Arc<Core>, file: &FileRef) -> Result<()> {
     loop {
         flush_inline(core, file).await?;
         if file.state.lock().is_unsettled() {
-            grant(core, file, 0, 0, &[]).await?;
+            grant(core, file, 0, ChunkRef::default(), &[]).await?;
         }
         let Some(plan) = file.state.lock().plan() else { return Ok(()) };
         kick(core, file, &mut file.state.lock());
@@ -81,6 +82,7 @@ struct Plan {
 
 struct Dirty {
     index: u64,
+    chunk_id: u64,
     acked: u64,
 }
 
@@ -102,7 +104,14 @@ impl State {
 
     fn dirty_chunks(&self) -> Vec<Dirty> {
         let dirty = self.writers.iter().filter(|(_, writer)| writer.acked > writer.committed);
-        dirty.map(|(index, writer)| Dirty { index: *index, acked: writer.acked }).collect()
+        dirty.map(|(index, writer)| Dirty { index: *index, chunk_id: writer.chunk_id, acked: writer.acked }).collect()
+    }
+
+    /// The writer, if what was dirty is stable in the chunk that it went to. Not so when another client took the place
+    /// meanwhile: the writer has another chunk then, and sends again.
+    fn stable(&mut self, dirty: &Dirty) -> Option<&mut Writer> {
+        let writer = self.writers.get_mut(&dirty.index)?;
+        (writer.chunk_id == dirty.chunk_id && writer.synced >= dirty.acked).then_some(writer)
     }
 
     /// Whether an old view can be the reason of a refusal; else the inode is gone.
@@ -206,11 +215,11 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
             Synced::Failed(error) => Some(error),
             _ => None,
         });
-        let seen = version(&info);
+        let seen = info.chunk.unwrap_or_default();
         if stale {
             file.state.lock().ungrant(index);
             let now = grant(core, file, index, seen, &[]).await?;
-            if version(&now) != seen || now.healing {
+            if now.chunk != Some(seen) || now.healing {
                 backoff.wait().await;
                 if now.healing && deadline.passed() {
                     return Err(Error::unavailable(format!(
@@ -223,7 +232,7 @@ async fn sync_chunk(core: &Arc<Core>, file: &FileRef, index: u64, deadline: Dead
         }
         failed.retain(|id| info.replicas.iter().any(|replica| replica.server_id == *id));
         match grant(core, file, index, seen, &failed).await {
-            Ok(now) if version(&now) != seen => continue,
+            Ok(now) if now.chunk != Some(seen) => continue,
             Ok(_) => {}
             Err(error) if error.kind != ErrorKind::Unavailable => return Err(error),
             Err(error) => refused = Some(error),
@@ -282,10 +291,10 @@ async fn regrant(core: &Arc<Core>, file: &FileRef, dirty: &[Dirty]) -> Result<()
         let seen = {
             let mut state = file.state.lock();
             state.ungrant(index);
-            state.map.get(&index).map_or(0, version)
+            state.map.get(&index).and_then(|info| info.chunk).unwrap_or_default()
         };
         let info = grant(core, file, index, seen, &[]).await?;
-        if version(&info) != seen {
+        if info.chunk != Some(seen) {
             // The set changed: sync again what is in it now.
             if let Some(writer) = file.state.lock().writers.get_mut(&index) {
                 writer.synced = writer.committed;
@@ -297,7 +306,11 @@ async fn regrant(core: &Arc<Core>, file: &FileRef, dirty: &[Dirty]) -> Result<()
 
 async fn commit(core: &Arc<Core>, file: &FileRef, plan: &Plan, dirty: &[Dirty]) -> Result<()> {
     let (creds, message) = {
-        let state = file.state.lock();
+        let mut state = file.state.lock();
+        if let Some(moved) = dirty.iter().find(|chunk| state.stable(chunk).is_none()) {
+            let sentence = format!("chunk {} was replaced while its bytes were made stable", moved.chunk_id);
+            return Err(Error::stale(sentence));
+        }
         let expect = match &state.body {
             Body::Chunked(Some(convert)) => convert.version,
             _ => None,
@@ -320,7 +333,7 @@ async fn commit(core: &Arc<Core>, file: &FileRef, plan: &Plan, dirty: &[Dirty]) 
         state.absorb_own(attr);
     }
     for chunk in dirty {
-        if let Some(writer) = state.writers.get_mut(&chunk.index) {
+        if let Some(writer) = state.stable(chunk) {
             writer.committed = writer.committed.max(chunk.acked);
             writer.create = false;
         }

@@ -1,12 +1,14 @@
 //! Asks the leader for the right to write a chunk, once at a time per chunk, and makes the chunk ready: waits out a
 //! heal, zeroes a cut tail. Sends no data.
 
+use std::time::Duration;
+
 use base::limits::CHUNK_BYTES;
 use base::time::Deadline;
 use base::{Error, ErrorKind, Result};
 use wire::Method;
 use wire::proto::name_request::Op;
-use wire::proto::{ChunkInfo, ChunkTrim, GrantWrite, NameReply, Replica, TrimDone};
+use wire::proto::{ChunkInfo, ChunkRef, ChunkTrim, GrantWrite, NameReply, Replica, TrimDone};
 
 use crate::backoff::Backoff;
 use crate::core::Core;
@@ -15,8 +17,11 @@ use crate::metrics::add;
 use crate::pump::{Blame, CHAIN_TIMEOUT, blame};
 use crate::ranges::Ranges;
 
-/// The chunk at `index` as committed now. `seen`: the version that did not work (0: none yet); `failed`: servers to leave out.
-pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &[u32]) -> Result<ChunkInfo> {
+/// How long another client may take to move a file out of its inode before this one does it.
+const TAKE_OVER_AFTER: Duration = Duration::from_secs(3);
+
+/// The chunk at `index` as committed now. `seen`: what did not work (default: nothing yet); `failed`: servers to leave out.
+pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: ChunkRef, failed: &[u32]) -> Result<ChunkInfo> {
     let (gate, creds) = {
         let mut state = file.state.lock();
         let gate = state.writers.entry(index).or_default().granting.clone();
@@ -24,14 +29,18 @@ pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &
     };
     let _one = gate.lock().await;
     if let Some(info) = file.state.lock().granted(index)
-        && version(&info) != seen
+        && info.chunk != Some(seen)
     {
         return Ok(info); // somebody else got it meanwhile
     }
     let (deadline, mut backoff) = (core.deadline(), Backoff::default());
+    let patience = Deadline::after(TAKE_OVER_AFTER);
     let reply = loop {
-        let op = Op::GrantWrite(GrantWrite { inode: file.inode, index, version: seen, failed: failed.to_vec() });
+        let take_over = patience.passed();
+        let op = GrantWrite { inode: file.inode, index, failed: failed.to_vec(), chunk: Some(seen), take_over };
+        let op = Op::GrantWrite(op);
         match core.name_until(&creds, op, deadline).await {
+            Err(error) if error.errno == libc::EBUSY && !take_over => backoff.wait().await,
             // Too few chunkservers are up just now. With nobody to leave out there is nothing else to try.
             Err(error)
                 if error.kind == ErrorKind::Unavailable
@@ -50,17 +59,13 @@ pub async fn grant(core: &Core, file: &FileRef, index: u64, seen: u32, failed: &
         add(&core.metrics.counters.failed_replicas, gone as u64);
         tracing::warn!(
             chunk = info.chunk.as_ref().map_or(0, |chunk| chunk.id),
-            version = version(&info),
+            version = info.chunk.map_or(0, |chunk| chunk.version),
             ?failed,
             "copies that failed were left out; healing restores them"
         );
     }
     file.state.lock().accept_grant(&reply, info.clone());
     Ok(info)
-}
-
-pub fn version(info: &ChunkInfo) -> u32 {
-    info.chunk.as_ref().map_or(0, |chunk| chunk.version)
 }
 
 /// First server and the rest of the chain. The start differs by chunk, so that the load spreads, but stays for one

@@ -16,7 +16,7 @@ use wire::proto::{ChunkInfo, ChunkWrite, ChunkWriteReply};
 use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::file::{FileRef, State};
-use crate::grant::{chain, finish_trim, grant, version};
+use crate::grant::{chain, finish_trim, grant};
 use crate::metrics::add;
 use crate::servers::Failure;
 use crate::writer::Piece;
@@ -158,9 +158,9 @@ pub fn blame(core: &Core, failure: &Failure, info: &ChunkInfo) -> Blame {
 
 fn land(core: &Core, file: &FileRef, index: u64, flight: Flight, trouble: &mut Trouble) {
     let Flight { piece, info, outcome } = flight;
-    match outcome {
+    let mut state = file.state.lock();
+    match outcome.and_then(|reply| state.still_ours(index, &info).map(|()| reply)) {
         Ok(reply) => {
-            let mut state = file.state.lock();
             state.acknowledge(index, &piece, &reply);
             drop(state);
             if !trouble.pending {
@@ -169,6 +169,7 @@ fn land(core: &Core, file: &FileRef, index: u64, flight: Flight, trouble: &mut T
             file.progress.notify_waiters();
         }
         Err((error, blamed)) => {
+            drop(state);
             add(&core.metrics.counters.data_retries, 1);
             trouble.note(error, blamed, chain(&info).map(|(head, _)| head.server_id));
         }
@@ -200,7 +201,7 @@ async fn recover(core: &Arc<Core>, file: &FileRef, index: u64, trouble: &mut Tro
     loop {
         let seen = {
             let mut state = file.state.lock();
-            let seen = state.granted(index).map_or(0, |info| version(&info));
+            let seen = state.granted(index).and_then(|info| info.chunk).unwrap_or_default();
             if trouble.pending && trouble.failed.is_empty() {
                 // Only the map was old: what we have is not a grant any more.
                 state.writers.entry(index).or_default().granted = false;
@@ -266,6 +267,16 @@ fn give_up(core: &Core, file: &FileRef, index: u64, error: Error) {
 }
 
 impl State {
+    /// A write that landed in a chunk that was replaced meanwhile is to be sent again, to the one that is there now.
+    fn still_ours(&self, index: u64, info: &ChunkInfo) -> Result<(), (Error, Blame)> {
+        let sent_to = info.chunk.as_ref().map_or(0, |chunk| chunk.id);
+        let now = self.writers.get(&index).map_or(0, |writer| writer.chunk_id);
+        if sent_to == now {
+            return Ok(());
+        }
+        Err((Error::stale(format!("chunk {sent_to} was replaced by chunk {now} while it was written")), Blame::new()))
+    }
+
     fn acknowledge(&mut self, index: u64, piece: &Piece, reply: &ChunkWriteReply) {
         let Some(writer) = self.writers.get_mut(&index) else { return };
         writer.flying.retain(|flying| flying.seq != piece.seq);

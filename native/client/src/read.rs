@@ -59,6 +59,8 @@ impl std::fmt::Debug for ReadData {
 struct Part {
     start: u64,
     end: u64,
+    /// Which copy is read first.
+    turn: u64,
     ahead: Option<(u64, Fetching)>,
     patches: Vec<Patch>,
 }
@@ -129,7 +131,7 @@ impl State {
 /// over it. Writes acknowledged later are in those notes; writes before are on every copy.
 fn prepare(core: &Arc<Core>, file: &FileRef, handle: u64, offset: u64, end: u64) -> Vec<Part> {
     let mut state = file.state.lock();
-    let size = state.size();
+    let (size, turn) = (state.size(), core.turn.wrapping_add(handle));
     let most = core.config.read_ahead_bytes;
     let mut wanted = Vec::new();
     if let Some(reader) = state.readers.get_mut(&handle) {
@@ -141,7 +143,7 @@ fn prepare(core: &Arc<Core>, file: &FileRef, handle: u64, offset: u64, end: u64)
         let Ok(permit) = core.read_budget.clone().try_acquire_many_owned(permits as u32) else { break };
         let (core, file) = (core.clone(), file.clone());
         let task = tokio::spawn(async move {
-            let fetched = fetch(&core, &file, start, stop).await?;
+            let fetched = fetch(&core, &file, turn, start, stop).await?;
             Ok(Fetched { _permit: Some(Arc::new(permit)), ..fetched })
         });
         let data = task.map(|joined| joined.unwrap_or_else(|_| Err(Error::unavailable("fetching ahead was stopped"))));
@@ -153,6 +155,7 @@ fn prepare(core: &Arc<Core>, file: &FileRef, handle: u64, offset: u64, end: u64)
         .map(|(start, end)| Part {
             start,
             end,
+            turn,
             ahead: state.readers.get(&handle).and_then(|reader| reader.find(start, end)),
             patches: state.patches(
                 start / CHUNK_BYTES,
@@ -175,7 +178,7 @@ async fn base_bytes(core: &Arc<Core>, file: &FileRef, part: &Part) -> Result<Fet
         }
     }
     // Not fetched ahead, or that failed: ask again, the error is then this read's own.
-    fetch(core, file, part.start, part.end).await
+    fetch(core, file, part.turn, part.start, part.end).await
 }
 
 /// Lay `patches` over `target`, which begins at `offset` of the chunk.

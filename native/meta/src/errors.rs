@@ -75,6 +75,10 @@ pub(crate) fn no_session(session: u64) -> Error {
     Error::stale(format!("session {session} has ended; register a new one"))
 }
 
+pub(crate) fn converting(inode: u64, session: u64) -> Error {
+    Error::namespace(libc::EBUSY, format!("session {session} moves inode {inode} into chunks just now; ask again"))
+}
+
 pub(crate) fn no_chunk(chunk: u64) -> Error {
     Error::stale(format!("chunk {chunk} does not exist any more; ask for the map again"))
 }

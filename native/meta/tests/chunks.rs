@@ -9,8 +9,10 @@ use wire::proto::admin_command::Op as Admin;
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
+/// About chunk 1.
 fn grant(inode: u64, version: u32, failed: &[u32]) -> Op {
-    Op::GrantWrite(GrantWrite { inode, index: 0, version, failed: failed.to_vec() })
+    let chunk = Some(ChunkRef { id: 1, version });
+    Op::GrantWrite(GrantWrite { inode, index: 0, chunk, failed: failed.to_vec(), take_over: false })
 }
 
 fn servers(world: &World, id: u64) -> Vec<u32> {
@@ -180,7 +182,7 @@ fn new_chunks_need_enough_servers_that_are_up_and_have_space() {
     let mut set = servers(&world, 1);
     set.sort_unstable();
     assert_eq!(set, [3, 4], "two of three copies will do");
-    let failed = Op::GrantWrite(GrantWrite { inode: file, index: 1, version: 0, failed: vec![3] });
+    let failed = Op::GrantWrite(GrantWrite { inode: file, index: 1, failed: vec![3], ..Default::default() });
     assert_eq!(world.name(failed).unwrap_err(), EIO);
     set_up(&mut world, 3, false);
     assert_eq!(world.grant(file, 1).unwrap_err(), EIO);
@@ -382,7 +384,14 @@ fn two_converters_never_write_into_one_chunk() {
     let first = world.grant(file, 0).unwrap().chunks[0].clone();
     let mut other = world.clone();
     other.session = other.register();
-    let second = other.grant(file, 0).unwrap().chunks[0].clone();
+    assert_eq!(other.grant(file, 0).unwrap_err(), EBUSY, "the first one is at it");
+    let mut orphan = other.clone();
+    orphan.session = world.session;
+    orphan.name(Op::CloseSession(CloseSession {})).unwrap();
+    orphan.session = other.session;
+    assert!(orphan.grant(file, 0).is_ok(), "the first one is gone");
+    let take_over = GrantWrite { inode: file, take_over: true, ..Default::default() };
+    let second = other.name(Op::GrantWrite(take_over)).unwrap().chunks[0].clone();
     assert_ne!(first.chunk.unwrap().id, second.chunk.unwrap().id);
     assert!(matches!(&other.events[0], Event::ChunksFreed(freed) if freed[0].id == first.chunk.unwrap().id));
     let commit = |chunk: &ChunkInfo| {

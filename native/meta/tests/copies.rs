@@ -122,7 +122,8 @@ impl Simulation {
             Step::Complain(writer, server) => {
                 let Grant { version, servers } = self.writers[writer].clone();
                 let failed = servers.get(server).copied().into_iter().collect();
-                let op = GrantWrite { inode: self.inode, index: 0, version, failed };
+                let chunk = Some(ChunkRef { id: ID, version });
+                let op = GrantWrite { inode: self.inode, failed, chunk, ..Default::default() };
                 let reply = self.world.name(Op::GrantWrite(op));
                 self.take(writer, reply);
             }

@@ -63,7 +63,8 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
             let failed = chunk.servers.first().filter(|_| c.is_multiple_of(4)).copied().into_iter().collect();
             let (inode, index) =
                 if c.is_multiple_of(4) { (chunk.inode, chunk.index) } else { (inode, u64::from(c / 4 % 4)) };
-            Op::GrantWrite(GrantWrite { inode, index, version: version_of(&chunk, c), failed })
+            let chunk = Some(ChunkRef { id: chunk.id, version: version_of(&chunk, c) });
+            Op::GrantWrite(GrantWrite { inode, index, failed, chunk, take_over: c.is_multiple_of(5) })
         }
         11 | 12 => commit_op(world, a, c, size),
         _ => {

@@ -130,7 +130,8 @@ impl Consensus {
         let home = tokio::task::spawn_blocking(move || open_home(&settings))
             .await
             .map_err(|error| Error::unavailable(format!("opening the log panicked: {error}")))??;
-        let peers = Arc::new(Peers::new(config.peers.clone(), link_config(&config), 2 * config.lease()));
+        let peers =
+            Arc::new(Peers::new(config.node_id, config.peers.clone(), link_config(&config), 2 * config.lease()));
         let raft = Raft::new(
             config.node_id,
             Arc::new(config.openraft()?),

@@ -9,6 +9,7 @@ mod join;
 mod log;
 mod machine;
 mod network;
+mod pace;
 mod receive;
 mod snapshot;
 mod types;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::time::Deadline;
 use base::{Buffer, Error, crc};
@@ -22,6 +22,7 @@ use openraft::{OptionalSend, alias};
 use prost::Message;
 use wire::{Link, LinkConfig, Links, Method, proto};
 
+use crate::pace::Paces;
 use crate::snapshot::Snapshot;
 use crate::types::{
     LogId, Node, Types, Vote, entry_to_proto, log_id_from_proto, log_id_to_proto, vote_from_proto, vote_to_proto,
@@ -44,12 +45,14 @@ pub struct Peers {
     bulk: Links,
     append_timeout: Duration,
     next_stream: AtomicU64,
+    paces: Paces,
     /// Whether the last request to a member went through, so that only changes are logged.
     reachable: BTreeMap<u64, AtomicBool>,
 }
 
 impl Peers {
-    pub fn new(addresses: BTreeMap<u64, String>, link: LinkConfig, append_timeout: Duration) -> Peers {
+    pub fn new(me: u64, addresses: BTreeMap<u64, String>, link: LinkConfig, append_timeout: Duration) -> Peers {
+        let paces = Paces::new(addresses.keys().copied().filter(|id| *id != me));
         let reachable = addresses.keys().map(|id| (*id, AtomicBool::new(true))).collect();
         Peers {
             addresses,
@@ -58,6 +61,7 @@ impl Peers {
             bulk: Links::new(link),
             append_timeout,
             next_stream: AtomicU64::new(1),
+            paces,
             reachable,
         }
     }
@@ -304,12 +308,15 @@ impl RaftNetworkV2<Types> for Network {
                         let deadline = Deadline::after(this.peers.append_timeout);
                         link.call(Method::RaftAppend, &request, None, deadline).await?.decode()
                     };
+                    this.peers.paces.asking(this.target);
                     let reply = this.peers.note(&this.peers.appends, this.target, address, reply.await);
+                    this.peers.paces.answered(this.target, reply.is_ok());
                     read_reply(reply.map_err(rpc_error)?).map(|response| as_stream_result(response, previous, last))
                 }
                 .boxed()
             };
-            let turns = Turns { input: input.fuse(), sequence: 0, matched: None, send };
+            let pace = |last| this.peers.paces.wait(this.target, last);
+            let turns = Turns { input: input.fuse(), sequence: 0, matched: None, last: None, pace, send };
             let answers = futures::stream::unfold(Some(turns), |turns| async {
                 let mut turns = turns?;
                 let answer = turns.next().await?;
@@ -373,21 +380,31 @@ impl RaftNetworkV2<Types> for Network {
 }
 
 /// Where requests come from, and how far the follower is known to be.
-struct Turns<S, F> {
+struct Turns<S, P, F> {
     input: Fuse<S>,
     sequence: u64,
     /// What the last answer of this stream said.
     matched: Option<Option<LogId>>,
+    /// When the last request was sent.
+    last: Option<Instant>,
+    /// How long to wait before the next one is made, which then has all that came up.
+    pace: P,
     send: F,
 }
 
-impl<'s, S, F> Turns<S, F>
+impl<'s, S, P, F> Turns<S, P, F>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+    P: FnMut(Option<Instant>) -> Duration,
     F: FnMut(AppendEntriesRequest<Types>, u64) -> BoxFuture<'s, Answer>,
 {
     async fn next(&mut self) -> Option<Answer> {
+        let wait = (self.pace)(self.last);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         let request = self.request().await?;
+        self.last = Some(Instant::now());
         let answer = (self.send)(request, self.sequence).await;
         self.sequence += 1;
         self.matched = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).copied();
@@ -431,6 +448,10 @@ mod tests {
         }
     }
 
+    fn turns<S: Stream, F>(input: S, send: F) -> Turns<S, impl FnMut(Option<Instant>) -> Duration, F> {
+        Turns { input: input.fuse(), sequence: 0, matched: None, last: None, pace: |_| Duration::ZERO, send }
+    }
+
     /// Which requests, by (entries, commit), reach a follower that accepts all.
     async fn sent(input: impl Stream<Item = AppendEntriesRequest<Types>>) -> Vec<(usize, u64)> {
         let sent = Mutex::new(Vec::new());
@@ -439,7 +460,7 @@ mod tests {
             let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
             async move { Ok(Ok(last)) }.boxed()
         };
-        let mut turns = Turns { input: Box::pin(input).fuse(), sequence: 0, matched: None, send };
+        let mut turns = turns(Box::pin(input), send);
         while turns.next().await.is_some() {}
         drop(turns);
         sent.into_inner().unwrap()
@@ -459,7 +480,7 @@ mod tests {
             async move { Ok(Ok(request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id))) }.boxed()
         };
         let input = futures::stream::iter([request(0, 1, 0), request(1, 0, 1)]).chain(futures::stream::pending());
-        let mut turns = Turns { input: input.fuse(), sequence: 0, matched: None, send };
+        let mut turns = turns(input, send);
         assert!(turns.next().await.is_some() && turns.next().await.is_some());
         assert_eq!((seen.recv().await, seen.recv().await), (Some(0), Some(1)));
     }

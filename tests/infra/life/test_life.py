@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ MASTERS = ("master-1", "master-2", "master-3")
 CHUNKSERVERS = ("chunkserver-1", "chunkserver-2", "chunkserver-3")
 CLIENTS = ("client-1", "client-2", "client-3")
 NODES = {*MASTERS, *CHUNKSERVERS, *CLIENTS}
-SERVICES = {"prometheus"}
+SERVICES = {"dashboard", "prometheus"}
 WAIT_S = 180
 PASSWORD = "correct-horse-battery"
 
@@ -56,7 +57,7 @@ def _leader(stack: Stack) -> str:
     return wait_until("a master leads", found, WAIT_S)
 
 
-def test_up_makes_nine_healthy_containers_and_prometheus(stack: Stack) -> None:
+def test_up_makes_nine_healthy_containers_with_prometheus_and_the_dashboard(stack: Stack) -> None:
     assert set(stack.containers()) == NODES | SERVICES
     wait_until("all are healthy", lambda: all(stack.healthy(name) for name in NODES | SERVICES), WAIT_S)
     stack.expect_no_changes()
@@ -119,6 +120,23 @@ def test_files_written_in_client_1_are_read_in_the_others_and_on_the_host(stack:
     assert [stack.execute(node, f"cat /mnt/mooseng/{node}/small") for node in CLIENTS] == ["moose"] * 3
     assert _readable(stack)
     assert Path(stack.mounts, "client-2/small").read_text() == "moose\n"
+
+
+def test_the_dashboard_sees_all_nine_nothing_wrong_and_the_files(stack: Stack) -> None:
+    address = stack.outputs()["endpoints"]["dashboard"]
+
+    def ask(page: str) -> Any:
+        with urllib.request.urlopen(f"{address}/api/{page}", timeout=30) as answer:
+            return json.load(answer)
+
+    def good() -> bool:
+        overview = ask("overview")
+        if overview["verdict"]["state"] != "good":
+            raise ValueError(f"{overview['verdict']}")
+        return [len(overview[role]) for role in ("masters", "chunkservers", "clients")] == [3, 3, 3]
+
+    wait_until("the dashboard finds nothing wrong", good, WAIT_S)
+    assert {entry["name"] for entry in ask("files?path=/")["entries"]} == {"large", "small"}
 
 
 def test_a_leader_killed_on_the_host_comes_back_and_nothing_has_to_change(stack: Stack) -> None:
@@ -229,7 +247,7 @@ def test_protected_volumes_outlive_their_containers_and_are_used_again(stack: St
     assert _changed(stack, before) == set()
     stack.destroy("--exclude-protected")
     assert stack.containers() == {}
-    volumes = {f"{stack.name}-{node}-data" for node in (*MASTERS, *SERVICES)} | {
+    volumes = {f"{stack.name}-{node}-data" for node in (*MASTERS, "prometheus")} | {
         f"{stack.name}-{node}-data-{disk}" for node in CHUNKSERVERS for disk in (1, 2, 3, 4)
     }
     assert set(docker("volume", "ls", "--quiet", "--filter", f"label=mooseng.stack={stack.name}").split()) == volumes

@@ -71,6 +71,23 @@ def test_trees_go_in_and_out(cluster: ModelClient, capsys: pytest.CaptureFixture
     assert done.returncode == 0
 
 
+def test_a_dash_puts_standard_input(cluster: ModelClient, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    with open(writer, "wb") as pipe:
+        pipe.write(b"piped in")
+    kept = os.dup(0)
+    try:
+        os.dup2(reader, 0)
+        assert run(capsys, "put", "-", "/piped", *HERE)[0] == 0
+        code, _, sentence = run(capsys, "put", "-", "/", *HERE)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reader)
+    assert (code, "needs the name of a file" in sentence) == (1, True)
+    assert json.loads(run(capsys, "stat", "/piped", "--json", *HERE)[1])["st_size"] == len("piped in")
+
+
 def test_cat_writes_bytes_as_they_are(cluster: ModelClient, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     content = os.urandom(3 << 20)
     with FileSystem(cluster) as fs:

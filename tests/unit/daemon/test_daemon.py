@@ -38,7 +38,7 @@ def test_flags_files_and_the_environment_meet_in_the_settings(tmp_path: Path) ->
     assert end.value.code == 2
 
 
-@pytest.mark.parametrize("role", ["master", "chunkserver", "mount"])
+@pytest.mark.parametrize("role", ["master", "chunkserver", "mount", "dashboard"])
 def test_help_lists_every_setting_with_what_it_does(role: str) -> None:
     done = subprocess.run([*MOOSENG, role, "--help"], capture_output=True, text=True, check=True)
     assert "--http-listen" in done.stdout

@@ -210,3 +210,37 @@ def test_a_protected_mount_point_takes_no_files(tmp_path: Path) -> None:
 def test_a_missing_mount_point_cannot_be_protected(tmp_path: Path) -> None:
     assert not mountpoint.protect(tmp_path / "none")
     assert not mountpoint.unprotect(tmp_path / "none")
+
+
+def test_the_dashboard_stands_beside_the_nodes_and_is_known_where_there_is_one(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    offset = free_offset()
+    layout.write(layout.new("minimal", offset, {}, dashboard=True))
+    status = LocalCluster(tmp_path).status()
+    assert [node.name for node in status.nodes] == ["master-1", "chunkserver-1", "client-1", "dashboard"]
+    assert status.nodes[-1].addresses == {"http": f"127.0.0.1:{8080 + offset}"}
+    with pytest.raises(LocalError, match="dashboard does not run"):
+        LocalCluster(tmp_path).kill("dashboard")
+    assert LocalCluster(tmp_path).down() == []
+
+
+def test_a_cluster_made_before_there_were_dashboards_has_none(tmp_path: Path) -> None:
+    text = '{"profile": "minimal", "port_offset": 0, "cluster_id": "c", "settings": {}}'
+    (tmp_path / "cluster.json").write_text(text)
+    assert Layout(tmp_path).read().services() == ()
+    with pytest.raises(LocalError, match="there is no node 'dashboard'"):
+        LocalCluster(tmp_path).kill("dashboard")
+
+
+def test_settings_of_a_dashboard_that_is_not_there_are_refused_and_its_taken_port_can_be_left_out(
+    tmp_path: Path,
+) -> None:
+    offset = free_offset()
+    with pytest.raises(LocalError, match="no such node or daemon"):
+        LocalCluster(tmp_path / "a").up("minimal", port_offset=offset, settings={"dashboard": {"poll_ms": "500"}})
+    with (
+        socket.create_server(("127.0.0.1", 8080 + offset)),
+        pytest.raises(LocalError, match="leave it out with --no-dashboard"),
+    ):
+        LocalCluster(tmp_path / "b").up("minimal", port_offset=offset, dashboard=True)
+    assert not (tmp_path / "b").exists()

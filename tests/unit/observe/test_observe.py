@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mooseng_py
 from mooseng_py.observe import registry
-from mooseng_py.observe.http import HealthServer
+from mooseng_py.observe.http import HealthServer, Pages
 from mooseng_py.observe.logs import Log
 from mooseng_py.observe.metrics import Page
 from mooseng_py.observe.probe import Answer, probe
@@ -32,8 +32,10 @@ class Served:
         self.address = free_address()
         self.answer = Answer(True, "fine", {"role": "test", "term": 3})
         self.page = b"# nothing\n"
+        self.reader = ""
 
-    def metrics(self) -> bytes:
+    def metrics(self, reader: str) -> bytes:
+        self.reader = reader
         if not self.page:
             raise RuntimeError("no page")
         return self.page
@@ -42,9 +44,8 @@ class Served:
 @pytest.fixture
 def served() -> Iterator[Served]:
     state = Served()
-    server = HealthServer(
-        state.address, live=lambda: Answer(True, "alive"), ready=lambda: state.answer, metrics=state.metrics
-    )
+    pages = Pages(lambda: Answer(True, "alive"), lambda: state.answer, state.metrics)
+    server = HealthServer(state.address, pages)
     yield state
     server.stop()
 
@@ -77,6 +78,13 @@ def test_a_page_that_fails_says_why_and_the_server_goes_on(served: Served) -> No
     assert b"no page" in body
     assert get(served.address, "/nothing")[0] == 404
     assert probe(served.address).good
+
+
+def test_a_reader_of_metrics_may_say_who_it_is(served: Served) -> None:
+    assert get(served.address, "/metrics?reader=dashboard")[0] == 200
+    assert served.reader == "dashboard"
+    assert get(served.address, "/metrics")[0] == 200
+    assert served.reader == ""
 
 
 def test_nobody_and_strangers_are_not_ready() -> None:
@@ -164,9 +172,20 @@ def test_importing_a_daemon_loads_nothing_that_is_slow() -> None:
     import subprocess
     import sys
 
-    slow = ("typer", "rich", "grpc", "prometheus_client", "structlog", "asyncio", "google.protobuf", "hypothesis")
+    slow = (
+        "typer",
+        "rich",
+        "grpc",
+        "prometheus_client",
+        "structlog",
+        "asyncio",
+        "starlette",
+        "uvicorn",
+        "google.protobuf",
+        "hypothesis",
+    )
     code = (
-        "import sys, mooseng_py.cli.main, mooseng_py.mount.daemon, mooseng_py.chunkserver.daemon, mooseng_py.master.daemon;"
+        "import sys, mooseng_py.cli.main, mooseng_py.mount.daemon, mooseng_py.chunkserver.daemon, mooseng_py.master.daemon, mooseng_py.dashboard.daemon;"
         f"print([name for name in {slow!r} if name in sys.modules])"
     )
     done = subprocess.run(

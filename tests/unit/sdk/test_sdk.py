@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,14 +171,22 @@ def test_an_open_file_has_no_descriptor_and_says_where_to_get_one(fs: FileSystem
         file.fileno()
 
 
-def test_numpy_arrays_are_written_and_filled_without_a_copy_of_ours(fs: FileSystem) -> None:
-    np = pytest.importorskip("numpy")
-    array = np.arange(1000, dtype="<i8")
-    fs.write_bytes("/array", array)
+@pytest.mark.parametrize("dtype", ["<i8", ">i4", "f2", "c16", "?", "U3", "i4,f8"])
+def test_numpy_arrays_are_written_and_filled_without_a_copy_of_ours(fs: FileSystem, dtype: str) -> None:
+    array = np.frombuffer(bytes(range(240)), dtype)
+    assert fs.write_bytes("/array", array) == array.nbytes
     filled = np.empty_like(array)
     with fs.open("/array", "rb", buffering=0) as file:
         assert file.readinto(filled) == array.nbytes
-    assert (filled == array).all()
+    assert filled.tobytes() == array.tobytes()
+
+
+def test_arrays_that_are_not_contiguous_are_refused_before_anything_is_written(fs: FileSystem) -> None:
+    fs.write_bytes("/array", b"before")
+    for array in (np.zeros((4, 4)).T, np.zeros((4, 4))[:, 1]):
+        with pytest.raises(TypeError, match="contiguous"):
+            fs.write_bytes("/array", array)
+    assert fs.read_bytes("/array") == b"before"
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -311,6 +320,38 @@ def test_a_large_directory_is_listed_once_each(fs: FileSystem) -> None:
     entry = next(iter(fs.scandir("/")))
     assert (entry.is_symlink(), entry.is_file(), entry.is_dir()) == (True, False, False)
     assert entry.inode() == fs.lstat(entry).st_ino
+
+
+def test_a_directory_is_shown_page_by_page_while_names_come_and_go(fs: FileSystem) -> None:
+    for index in range(10):
+        fs.symlink("x", f"/{index}")
+    first, mark = fs.scanpage("/", limit=4)
+    assert len(first) == 4
+    for entry in first:
+        fs.unlink(entry.path)
+    fs.symlink("x", "/late")
+    seen = [entry.name for entry in first]
+    while mark:
+        page, mark = fs.scanpage("/", after=mark, limit=4)
+        seen += [entry.name for entry in page]
+    assert len(set(seen)) == len(seen)
+    assert {str(index) for index in range(10)} <= set(seen)
+    assert fs.scanpage(b"/", limit=1)[0][0].attributes.st_size == 1
+    fs.mkdir("/empty")
+    assert fs.scanpage("/empty") == ([], 0)
+    with pytest.raises(FileNotFoundError):
+        fs.scanpage("/none")
+
+
+def test_where_a_small_file_lies_is_with_its_inode(fs: FileSystem) -> None:
+    fs.write_bytes("/f", b"small")
+    chunks, inline = fs.chunks("/f")
+    assert (chunks, inline) == ([], True)
+    fs.mkdir("/d")
+    with pytest.raises(OSError):
+        fs.chunks("/d")
+    with pytest.raises(FileNotFoundError):
+        fs.chunks("/none")
 
 
 def test_statvfs_counts_in_blocks(fs: FileSystem) -> None:

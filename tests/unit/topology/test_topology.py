@@ -6,8 +6,17 @@ import tomllib
 
 import pytest
 
-from mooseng_py.config import MODELS, check_text
-from mooseng_py.topology import PROFILES, ClusterSpec, NodeSpec, Ports, profile, render_config
+from mooseng_py.config import MODELS, DashboardConfig, check_text
+from mooseng_py.topology import (
+    DASHBOARD_PORT,
+    PROFILES,
+    ClusterSpec,
+    NodeSpec,
+    Ports,
+    dashboard_node,
+    profile,
+    render_config,
+)
 
 
 def resolve(node: NodeSpec) -> str:
@@ -51,6 +60,26 @@ def test_every_rendered_file_is_accepted_by_its_daemon(name: str) -> None:
         config = check_text(MODELS[node.command], render(spec, node), "rendered")
         assert config.name == node.name
         assert render(spec, node) == render(spec, node)
+
+
+@pytest.mark.parametrize("name", list(PROFILES))
+def test_the_dashboard_is_told_of_every_node_and_is_none_of_them(name: str) -> None:
+    spec = profile(name, port_offset=100)
+    node = dashboard_node(DASHBOARD_PORT + 100)
+    assert node not in spec.nodes
+    text = render_config(
+        spec,
+        node,
+        resolve=resolve,
+        resolve_http=lambda other: f"h:{other.ports.http}",
+        directory="/d",
+        cluster_id="c1",
+        settings={"poll_ms": 500},
+    )
+    config = check_text(DashboardConfig, text, "rendered")
+    assert config.http_listen == "127.0.0.1:8180"
+    assert config.nodes == {other.name: f"h:{other.ports.http}" for other in spec.nodes}
+    assert (config.masters, config.poll_ms) == ([resolve(master) for master in spec.masters], 500)
 
 
 def test_only_the_resolved_addresses_differ_between_runners() -> None:

@@ -35,21 +35,24 @@ impl Slot {
     }
 
     pub(super) fn sync_locked(self: &Arc<Slot>) -> Result<()> {
-        let (files, written, generation) = {
+        let (files, written, generation, data, sums) = {
             let mut control = self.control()?;
             if !control.unsynced {
                 return self.disk.check_writable();
             }
             control.unsynced = false;
+            // Asked under the writer's lock, which a barrier holds until its sync has ended: a flag that is down now
+            // stands for bytes that are durable, not for a sync on its way.
+            let (data, sums) = (self.data_dirty.load(Ordering::Acquire), self.sums_dirty.load(Ordering::Acquire));
             let mut state = self.state.write();
             let Some(loaded) = state.as_mut() else { return Err(missing(self.id)) };
             // Stable in memory from here on, so that an overwrite during the sync is a barrier and never a fresh
             // write; on disk only after the sync.
             control.unflushed |= loaded.table.settle_pending();
-            (loaded.files.clone(), control.written, control.header.generation)
+            (loaded.files.clone(), control.written, control.header.generation, data, sums)
         };
         add(&self.counting().syncs, 1);
-        self.sync_both(&files)?;
+        self.sync_dirty(&files, data, sums)?;
         self.disk.sync_names(self.number)?;
         let mut control = self.control.lock();
         control.durable_pages |= written;
@@ -61,17 +64,16 @@ impl Slot {
     }
 
     /// Both files at once: neither needs the other first, as recovery compares pending entries with their data.
-    fn sync_both(self: &Arc<Slot>, files: &Arc<Files>) -> Result<()> {
-        let data = |slot: &Slot, files: &Files| slot.sync_data(files, "syncing a chunk");
-        if !self.sums_dirty.load(Ordering::Acquire) {
-            return data(self, files);
-        }
+    fn sync_dirty(self: &Arc<Slot>, files: &Arc<Files>, data: bool, sums: bool) -> Result<()> {
         let (slot, shared) = (self.clone(), files.clone());
-        let sums = move || slot.sync_sums(&shared, "syncing a checksum table");
-        if !self.data_dirty.load(Ordering::Acquire) {
-            return sums();
+        let sync_data = || self.sync_data(files, "syncing a chunk");
+        let sync_sums = move || slot.sync_sums(&shared, "syncing a checksum table");
+        match (data, sums) {
+            (true, true) => self.disk.shared.beside.both(sync_data, sync_sums),
+            (true, false) => sync_data(),
+            (false, true) => sync_sums(),
+            (false, false) => Ok(()),
         }
-        self.disk.shared.beside.both(|| data(self, files), sums)
     }
 
     /// Tell the disk which synced entries are stable. Needs no sync of its own: until then recovery compares.

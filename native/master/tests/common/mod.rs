@@ -250,7 +250,7 @@ impl Client {
     /// A file with one written chunk. -> (inode, chunk id, version, servers)
     pub async fn written_file(&self, name: &str) -> (u64, proto::ChunkInfo) {
         let inode = self.create(name).await;
-        let grant = proto::GrantWrite { inode, index: 0, version: 0, failed: vec![] };
+        let grant = proto::GrantWrite { inode, ..Default::default() };
         let reply = self.change(Op::GrantWrite(grant)).await.unwrap();
         let info = reply.chunks[0].clone();
         let chunk = info.chunk.unwrap();

@@ -1,12 +1,13 @@
 //! Where to write: make the chunk when it is missing, go on without failed servers, let go of nothing acknowledged.
 //!
 //! A chunk id stays with its place in the file as long as its bytes matter, so a writer may trust what was acknowledged
-//! under that id. The one exception are inline files: chunk 0 belongs to one converter at a time, and the next session
-//! that asks gets a fresh chunk. Two converters in one chunk would overwrite each other with old inline bytes.
+//! under that id. The one exception are inline files: chunk 0 belongs to one converter at a time, others wait. A converter
+//! that has ended, or takes too long, is replaced by the next one that asks, which gets a fresh chunk: two converters in
+//! one chunk would overwrite each other with old inline bytes.
 
 use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Result};
-use wire::proto::{GrantWrite, NameReply};
+use wire::proto::{ChunkRef, GrantWrite, NameReply};
 
 use super::{attr_reply, content};
 use crate::chunk::{Chunk, ServerSet};
@@ -54,10 +55,16 @@ fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
     let Some((id, chunk)) = tables.chunk_at(op.inode, index) else {
         return Ok(Plan::Make { servers: place(cx, config, &op.failed)?, instead_of: None });
     };
-    if index == 0 && converter_of(tables, op.inode).is_some_and(|session| session != cx.session) {
+    if index == 0
+        && let Some(converter) = converter_of(tables, op.inode)
+        && converter != cx.session
+    {
+        if tables.session(converter).is_ok() && !op.take_over {
+            return Err(errors::converting(op.inode, converter));
+        }
         return Ok(Plan::Make { servers: place(cx, config, &[])?, instead_of: Some(id) });
     }
-    let survivors = match op.version == chunk.version {
+    let survivors = match op.chunk == Some(ChunkRef { id, version: chunk.version }) {
         true => chunk.servers.without(&op.failed),
         false => chunk.servers,
     };

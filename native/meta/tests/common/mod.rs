@@ -177,7 +177,7 @@ impl World {
     }
 
     pub fn grant(&mut self, inode: u64, index: u64) -> Result<NameReply, i32> {
-        self.name(Op::GrantWrite(GrantWrite { inode, index, version: 0, failed: vec![] }))
+        self.name(Op::GrantWrite(GrantWrite { inode, index, ..Default::default() }))
     }
 
     pub fn commit(&mut self, inode: u64, size: u64, chunk: &ChunkInfo, stored_bytes: u32) -> Result<Attr, i32> {

@@ -13,6 +13,10 @@ from mooseng_py.errors import MooseError, make_error
 from mooseng_py.native import crc32c, crc32c_combine
 from mooseng_py.proto import common_pb2
 
+# Methods that any master answers; all of them stand in crate wire.
+VIEW = 30
+FILE_INFO = 31
+
 _PROTOCOL = 1
 _HEADER = struct.Struct("<IBBHQII")
 _REQUEST, _REPLY, _FAILURE = 1, 2, 3
