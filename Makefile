@@ -9,12 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= .mooseng
 PROFILE ?= demo
+# A docker provider plugin for tests, used only where PATH has no genuine one.
+DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python soak lint format up down status screenshots bench setup build proto monitoring prometheus docker image pulumi clean
+.PHONY: help demo test test-native test-python soak lint format up down status screenshots bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## the Python environment in .venv
 $(VENV)/.ready: pyproject.toml constraints.txt tools/check-machine
@@ -34,6 +36,14 @@ $(VENV)/.built: $(VENV)/.ready $(NATIVE_SOURCES) native/include/mooseng.h
 
 demo: build ## nine nodes, real files, failures, nothing lost: the demonstration
 	$(BIN)/python -m mooseng_py.demo
+
+demo-docker: build docker pulumi image ## the same demonstration with containers, made by `pulumi up`
+	$(BIN)/python -m mooseng_py.demo --containers --double $(DOUBLE)
+
+recording: build docker pulumi image ## record `make demo-docker` in docs/images, as a cast and as a picture that moves
+	$(BIN)/python tools/record_terminal.py docs/images/demo-docker.cast "make demo-docker" \
+		$(BIN)/python -m mooseng_py.demo --containers --double $(DOUBLE)
+	$(BIN)/python tools/render_cast.py docs/images/demo-docker.cast docs/images/demo-docker.svg
 
 test: test-native test-python ## all tests, native and Python
 
@@ -83,6 +93,9 @@ docker: ## a Docker engine, where none answers
 image: $(VENV)/.ready ## the Docker image of all nodes; prints its id
 	@tools/build-image
 
+image-prometheus: ## an image of Prometheus from Debian's package, for stack ci; prints its id
+	@tools/build-prometheus-image
+
 pulumi: ## the Pulumi CLI and its Python host in .bin, where none is on PATH
 	tools/build-pulumi
 
@@ -94,4 +107,4 @@ bench: build ## every benchmark at full size; results in benchmarks/results
 	$(BIN)/python -m pytest benchmarks --full --benchmark-json=benchmarks/results/latest.json
 
 clean: ## remove what was built
-	rm -rf $(VENV) native/target mooseng_py/native/_lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bin native/target mooseng_py/native/_lib .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -88,7 +88,8 @@ class Monitoring(pulumi.ComponentResource):
                 "--storage.tsdb.path=/prometheus",
                 f"--storage.tsdb.retention.time={config.retention}",
             ],
-            health=["CMD", "promtool", "check", "healthy", f"--url=http://127.0.0.1:{service.inner_port}"],
+            # It answers a query. Debian's promtool has no `check healthy` yet.
+            health=["CMD", "promtool", "query", "instant", f"http://127.0.0.1:{service.inner_port}", "vector(1)"],
             uploads=_uploads(files),
             visible=digest(*files, *files.values()),
         )

@@ -8,56 +8,35 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-MOOSENG = [sys.executable, "-m", "mooseng_py.cli.main"]
-BLOCK_BYTES = 4096
-T = TypeVar("T")
+from mooseng_py.demo.digests import digests
+from mooseng_py.demo.operated import BLOCK_BYTES, Operated
+from mooseng_py.demo.watch import MOOSENG, CommandFailed, NotYet, run_mooseng, wait_until
 
+__all__ = [
+    "BLOCK_BYTES",
+    "MOOSENG",
+    "Activity",
+    "Cluster",
+    "CommandFailed",
+    "NotYet",
+    "Operated",
+    "flip_byte",
+    "free_port_offset",
+    "run_mooseng",
+    "sha256",
+    "tree_hashes",
+    "wait_until",
+]
 
-class CommandFailed(RuntimeError):
-    """A `mooseng` command ended with an error; the text is what it printed."""
-
-
-class NotYet(RuntimeError):
-    """A condition did not come true in time; the text says what was seen last."""
-
-
-def run_mooseng(*arguments: str, timeout_s: float = 120) -> str:
-    """Run one `mooseng` command and return what it printed.
-
-    Raises: CommandFailed with its last words.
-    """
-    done = subprocess.run([*MOOSENG, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
-    if done.returncode != 0:
-        raise CommandFailed(f"mooseng {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout
-
-
-def wait_until(what: str, check: Callable[[], T], timeout_s: float = 30, every_s: float = 0.05) -> T:
-    """Poll `check` until it returns something true; return that.
-
-    Raises: NotYet naming `what` and the last thing seen (a value or an error).
-    """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        seen: Any
-        try:
-            seen = check()
-            if seen:
-                return seen  # type: ignore[no-any-return]
-        except (OSError, CommandFailed, ValueError, KeyError) as error:
-            seen = error
-        if time.monotonic() > deadline:
-            raise NotYet(f"{what}: not within {timeout_s:g} s; last seen: {seen!r}")
-        time.sleep(every_s)
+# A whole profile's nodes, and what a stack may publish beside them: Grafana, the dashboard, Prometheus.
+_PORTS = (*range(9400, 9500), 3000, 8080, 9090)
 
 
 def free_port_offset() -> int:
@@ -69,7 +48,7 @@ def free_port_offset() -> int:
     first = os.getpid() % len(offsets)
     in_turn: list[int] = [*offsets[first:], *offsets[:first]]
     for offset in in_turn:
-        if all(_port_is_free(port + offset) for port in range(9400, 9500)):
+        if all(_port_is_free(port + offset) for port in _PORTS):
             return offset
     raise NotYet("no free block of a hundred ports between 10400 and 29400")
 
@@ -100,13 +79,17 @@ def tree_hashes(root: Path) -> dict[str, str]:
 
 
 @dataclass
-class Cluster:
-    """One cluster under one directory."""
+class Cluster(Operated):
+    """One cluster of processes under one directory, run by `mooseng local`."""
 
     dir: Path
     profile: str = "demo"
     port_offset: int = 0
     extra: Sequence[str] = ()
+
+    @property
+    def logs(self) -> str:
+        return f"{self.dir}/nodes/*/log"
 
     # ---- the whole ------------------------------------------------------------------------------------------------
     def up(self) -> float:
@@ -127,11 +110,8 @@ class Cluster:
         nodes: list[dict[str, Any]] = answer["nodes"]
         return nodes
 
-    def node(self, name: str) -> dict[str, Any]:
-        return next(node for node in self.nodes() if node["name"] == name)
-
-    def names(self, role: str) -> list[str]:
-        return [node["name"] for node in self.nodes() if node["role"] == role]
+    def crash(self, name: str) -> None:
+        self.kill(name)
 
     def kill(self, name: str) -> None:
         run_mooseng("local", "kill", name, "--dir", str(self.dir))
@@ -139,66 +119,21 @@ class Cluster:
     def restart(self, name: str) -> None:
         run_mooseng("local", "restart", name, "--dir", str(self.dir))
 
-    # ---- what it says of itself -----------------------------------------------------------------------------------
-    def status(self) -> dict[str, Any]:
-        """`mooseng status --json`: the cluster as its leader sees it."""
-        answer: dict[str, Any] = json.loads(run_mooseng("status", "--dir", str(self.dir), "--json"))
-        return answer
-
-    def info(self, path: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(run_mooseng("info", path, "--dir", str(self.dir), "--json"))
-        return answer
-
-    def leader(self) -> str:
-        """Name of the leading master."""
-        return f"master-{int(self.status()['leader_id'])}"
-
-    def wait_for_leader(self, other_than: str | None = None, timeout_s: float = 15) -> str:
-        def found() -> str | None:
-            leader = self.leader()
-            return leader if leader not in ("master-0", other_than) else None
-
-        return wait_until("a new leader", found, timeout_s) or ""
-
-    def wait_until_whole(self, timeout_s: float = 60) -> None:
-        """Every chunk has all its copies."""
-
-        def whole() -> bool:
-            status = self.status()
-            return (
-                not int(status["under_replicated"]) and not int(status["missing"]) and not int(status["heals_running"])
-            )
-
-        wait_until("every chunk with all its copies", whole, timeout_s, every_s=0.2)
-
-    def servers_up(self) -> int:
-        return sum(1 for server in self.status()["servers"] if server["up"])
-
     # ---- the data ---------------------------------------------------------------------------------------------------
     def mount(self, index: int) -> Path:
         return self.dir / "mnt" / str(index)
 
     def url(self) -> str:
-        masters = ",".join(f"127.0.0.1:{port + self.port_offset}" for port in self.master_ports())
-        return f"mooseng://{masters}/"
+        return f"mooseng://{self.masters()}/"
+
+    def masters(self) -> str:
+        return ",".join(f"127.0.0.1:{port + self.port_offset}" for port in self.master_ports())
 
     def master_ports(self) -> list[int]:
         return [9421] if self.profile == "minimal" else [9421, 9422, 9423]
 
-    def data_files(self, server: str) -> list[Path]:
-        """The chunk data files that a chunkserver keeps (FORMAT.md, "Chunk data file")."""
-        return sorted(path for folder in self.node(server)["data_directories"] for path in Path(folder).rglob("*.data"))
-
-    def find_block(self, server: str, block: bytes) -> tuple[Path, int] | None:
-        """The data file and offset where `server` stores this 4 KiB block."""
-        for path in self.data_files(server):
-            content = path.read_bytes()
-            at = content.find(block)
-            while at >= 0 and at % BLOCK_BYTES:
-                at = content.find(block, at + 1)
-            if at >= 0:
-                return path, at
-        return None
+    def sdk_digests(self, paths: Iterable[str]) -> dict[str, str]:
+        return digests(self.url(), paths)
 
 
 def flip_byte(path: Path, offset: int) -> None:
