@@ -76,7 +76,8 @@ def _chunk_row(place: cluster_pb2.ChunkPlace) -> list[str]:
 
 def _print_view(view: cluster_pb2.ClusterView) -> None:
     leader = f"master {view.leader_id} at {view.leader} leads in term {view.term}" if view.leader else "no master leads"
-    console.print(f"cluster {view.cluster_id}: {leader}")
+    reason = f": {view.no_leader}" if view.no_leader else ""
+    console.print(f"cluster {view.cluster_id}: {leader}{reason}", soft_wrap=True)
     danger = (
         f"{view.under_replicated} with too few copies, {view.missing} without any, {view.heals_running} being copied"
     )

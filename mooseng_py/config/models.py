@@ -221,7 +221,7 @@ class ChunkserverConfig(DaemonConfig):
         default=256 << 20,
         ge=0,
         le=1 << 50,
-        description="Left free on each disk. Too small: the disk fills up and its file system slows down or fails.",
+        description="Left free on each disk, at most a twentieth of it. Too small: the disk fills up and its file system slows down or fails.",
     )
     scrub_mb_s: int = Field(
         default=8,

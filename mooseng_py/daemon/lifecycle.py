@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mooseng_py.native import NativeObject, NodeRole
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Sent by a thread of its own to the main one: stop cleanly, then run again from the start in the same process.
+_ANEW = signal.SIGUSR1
+_ANEW_EVERY_S = 1.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LAST_S = 2.0
 _START_PATIENCE_S = 2.0
@@ -59,7 +62,8 @@ class Role(Generic[ConfigT]):
     """What makes a master a master. `readiness` judges the native status; `parts` start once the node runs.
 
     `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts. `serve` puts the
-    pages on `http_listen` (Raises: OSError), before everything else and until everything else has stopped.
+    pages on `http_listen` (Raises: OSError), before everything else and until everything else has stopped. `start_anew`
+    judges the native status: why the daemon must begin again from the start, or nothing.
     """
 
     model: type[ConfigT]
@@ -71,6 +75,7 @@ class Role(Generic[ConfigT]):
     serve: Callable[[ConfigT, Pages, Log], Part] = field(
         default=lambda config, pages, log: HealthServer(config.http_listen, pages)
     )
+    start_anew: Callable[[dict[str, Any]], str] | None = None
 
 
 def start_node(config: DaemonConfig) -> NativeObject:
@@ -83,7 +88,7 @@ def start_node(config: DaemonConfig) -> NativeObject:
 def run(role: Role[ConfigT], arguments: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start or stop, 2 for a wrong configuration."""
     # Blocked before any thread exists, so that every thread inherits it and only the main thread takes signals.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, _ANEW))
     try:
         config = parse(role.model, arguments, os.environ)
     except ConfigError as error:
@@ -119,7 +124,7 @@ class _Daemon(Generic[ConfigT]):
             return 1
         starter = threading.Thread(target=self._start, name="start", daemon=True)
         starter.start()
-        signal.sigwait(_SIGNALS)
+        received = signal.sigwait((*_SIGNALS, _ANEW))
         self.stopping.set()
         threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
         if self.failure is None:
@@ -135,6 +140,8 @@ class _Daemon(Generic[ConfigT]):
             self.log.error(self.failure)
             return 1
         self.log.info("stopped")
+        if received == _ANEW and not signal.sigpending() & set(_SIGNALS):
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         return 0 if clean else 1
 
     def _start(self) -> None:
@@ -144,9 +151,25 @@ class _Daemon(Generic[ConfigT]):
             self._start_node()
             if self.node is not None:
                 self.parts = self.role.parts(self.config, self.node, self.log)
+                if self.role.start_anew is not None:
+                    threading.Thread(
+                        target=self._watch, args=(self.node, self.role.start_anew), name="watch", daemon=True
+                    ).start()
         except Exception as error:  # noqa: BLE001  # whatever it is, the daemon ends with a sentence instead of half a node
             self.failure = _sentence(error)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def _watch(self, node: NativeObject, start_anew: Callable[[dict[str, Any]], str]) -> None:
+        """Begin again when the node says that it cannot go on as it is."""
+        while not self.stopping.wait(_ANEW_EVERY_S):
+            try:
+                reason = start_anew(node.status())
+            except ValueError:
+                return  # closed meanwhile
+            if reason:
+                self.log.warn("starting anew", reason=reason)
+                signal.pthread_kill(threading.main_thread().ident or 0, _ANEW)
+                return
 
     def _start_node(self) -> None:
         from mooseng_py import native

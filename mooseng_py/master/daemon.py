@@ -21,13 +21,20 @@ def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
     }
     if status["fenced"]:
         return Answer(False, f"its disk is fenced: {status['fenced']}", details)
+    if status["outdated"]:
+        return Answer(False, status["outdated"], details)
     if status["is_leader"] and status["ready"]:
         return Answer(True, f"leads in term {status['term']}", details)
     if status["leader"] and status["ready"] and status["leader_id"] != config.node_id:
         return Answer(True, f"follows {status['leader']} in term {status['term']}", details)
     if status["leader_id"] == config.node_id:
         return Answer(False, "leads, but does not serve yet", details)
-    return Answer(False, "knows no leader; is a majority of the masters running?", details)
+    return Answer(False, status["no_leader"] or "knows no leader; is a majority of the masters running?", details)
+
+
+def start_anew(status: dict[str, Any]) -> str:
+    """A master whose directory turned out to be an older copy begins again without it."""
+    return status["outdated"] or ""
 
 
 def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
@@ -47,7 +54,14 @@ def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
     ]
 
 
-ROLE = Role(model=MasterConfig, start=start_node, readiness=readiness, stop_timeout_s=9.0, parts=parts)
+ROLE = Role(
+    model=MasterConfig,
+    start=start_node,
+    readiness=readiness,
+    stop_timeout_s=9.0,
+    parts=parts,
+    start_anew=start_anew,
+)
 
 
 def main(arguments: Sequence[str]) -> int:

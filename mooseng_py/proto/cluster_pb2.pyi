@@ -414,7 +414,7 @@ class OrphanChunk(_message.Message):
     def __init__(self, server_id: _Optional[int] = ..., chunk_id: _Optional[int] = ..., version: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
 class ClusterView(_message.Message):
-    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing")
+    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing", "no_leader")
     TERM_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     IS_LEADER_FIELD_NUMBER: _ClassVar[int]
@@ -436,6 +436,7 @@ class ClusterView(_message.Message):
     HEALS_RUNNING_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     HEALING_FIELD_NUMBER: _ClassVar[int]
+    NO_LEADER_FIELD_NUMBER: _ClassVar[int]
     term: int
     leader: str
     is_leader: bool
@@ -457,7 +458,8 @@ class ClusterView(_message.Message):
     heals_running: int
     memory_bytes: int
     healing: _containers.RepeatedCompositeFieldContainer[ChunkState]
-    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ...) -> None: ...
+    no_leader: str
+    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ..., no_leader: _Optional[str] = ...) -> None: ...
 
 class ViewRequest(_message.Message):
     __slots__ = ("with_chunks", "with_sessions")

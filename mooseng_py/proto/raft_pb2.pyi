@@ -161,20 +161,24 @@ class RaftStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class RaftStatusReply(_message.Message):
-    __slots__ = ("node_id", "incarnation", "initialised", "lost", "term", "leader")
+    __slots__ = ("node_id", "incarnation", "initialised", "lost", "term", "leader", "members", "members_at")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INITIALISED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_AT_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     incarnation: int
     initialised: bool
     lost: bool
     term: int
     leader: int
-    def __init__(self, node_id: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialised: _Optional[bool] = ..., lost: _Optional[bool] = ..., term: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
+    members: Members
+    members_at: LogId
+    def __init__(self, node_id: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialised: _Optional[bool] = ..., lost: _Optional[bool] = ..., term: _Optional[int] = ..., leader: _Optional[int] = ..., members: _Optional[_Union[Members, _Mapping]] = ..., members_at: _Optional[_Union[LogId, _Mapping]] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("node_id", "address", "incarnation")

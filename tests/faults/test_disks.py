@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts images and tra
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Image]]:
     base = tmp_path_factory.mktemp("disks")
-    named = {f"chunkserver-{i}": Image(base / f"disk-{i}", 160) for i in (1, 2, 3)}
+    named = {f"chunkserver-{i}": Image(base / f"disk-{i}", 512) for i in (1, 2, 3)}
     with images(*named.values()):
         yield named
 

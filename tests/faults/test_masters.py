@@ -1,12 +1,15 @@
 """Masters that lose their followers, their disk, the end of their log or a byte of it: they say so, and lose nothing."""
 
+import errno
 import os
 import random
+import re
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,67 @@ def test_a_leader_without_followers_waits_quietly_and_goes_on_when_they_come_bac
         worker.join(30)
         assert done
         assert fs.isdir("/waits")
+
+
+def metric(masters: Masters, index: int, name: str) -> float:
+    """A gauge without labels as its /metrics page shows it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{9440 + index + masters.offset}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def check_alone(masters: Masters, index: int, why: str) -> None:
+    """Whoever is asked hears that this master, left alone, does not lead, and why."""
+    wait_until("it says so", lambda: not masters.health(index).good, timeout_s=10)
+    said = masters.health(index)
+    assert re.search(why, said.reason), said.reason
+    assert said.details["is_leader"] is False
+    assert not said.details["leader"]
+    view = masters.view(index)
+    assert not view["is_leader"]
+    assert not view["leader"]
+    assert re.search(why, view["no_leader"])
+    assert "leader" not in [m["role"] for m in view["masters"]]
+    for name in ("mooseng_master_is_leader", "mooseng_raft_leader", "mooseng_raft_leader_id", "mooseng_node_ready"):
+        assert metric(masters, index, name) == 0, name
+
+
+def test_a_leader_left_alone_says_that_it_leads_no_more_and_why_until_the_others_are_back(masters: Masters) -> None:
+    leader = masters.leader()
+    others = [index for index in NAMES if index != leader]
+    with masters.client() as fs:
+        populate(fs, "before")
+    masters.kill(*others)
+    check_alone(masters, leader, r"no majority of masters answers: 1 of 3")
+    began = time.monotonic()
+    acts: list[Callable[[FileSystem], object]] = [lambda fs: fs.mkdir("/refused"), lambda fs: fs.listdir("/before")]
+    for act in acts:
+        with (
+            pytest.raises(MooseError, match="check that a majority of them runs") as refused,
+            masters.client(deadline_ms=2000) as fs,
+        ):
+            act(fs)
+        assert refused.value.errno == errno.EIO
+    assert time.monotonic() - began < 20
+    masters.start(others[0])
+    began = time.monotonic()
+    masters.leader()
+    with masters.client() as fs:
+        populate(fs, "after")
+        assert fs.isdir("/before")
+        assert not fs.exists("/refused")
+    assert time.monotonic() - began < 10
+    masters.start(others[1])
+    with masters.client() as fs:
+        expected = tree(fs)
+    same_everywhere(masters, expected)
+
+
+def test_a_follower_left_alone_names_no_leader(masters: Masters) -> None:
+    leader = masters.leader()
+    alone, other = (index for index in NAMES if index != leader)
+    masters.kill(leader, other)
+    check_alone(masters, alone, rf"master {leader} .* is silent")
 
 
 def test_all_masters_stopped_at_once_end_in_seconds_with_few_words(masters: Masters) -> None:
@@ -298,3 +362,30 @@ def test_a_client_of_another_cluster_is_refused_in_a_sentence(masters: Masters) 
         connect(masters.url(), cluster_id="others", deadline_ms=3000),
     ):
         pass
+
+
+def test_an_older_copy_of_a_data_directory_is_set_aside_and_never_votes(masters: Masters, tmp_path: Path) -> None:
+    with masters.client() as fs:
+        populate(fs, "old")
+    victim = next(index for index in NAMES if index != masters.leader())
+    masters.kill(victim)
+    older = shutil.copytree(masters.data[victim], tmp_path / "older")
+    shutil.rmtree(masters.data[victim])
+    masters.start(victim).voters()
+    with masters.client() as fs:
+        populate(fs, "new")
+    masters.kill(victim)
+    newer = shutil.copytree(masters.data[victim], tmp_path / "newer")
+    shutil.rmtree(masters.data[victim])
+    shutil.copytree(older, masters.data[victim])
+    identity = (raft(masters, victim) / "identity").read_text()
+    masters.start(victim)
+    masters.voters()
+    with masters.client() as fs:
+        expected = tree(fs)
+    same_everywhere(masters, expected)
+    [aside] = masters.data[victim].glob("raft.outdated-*")
+    assert (aside / "identity").read_text() == identity, "what was there must be kept"
+    said = [line for line in masters.log(victim).splitlines() if "is an older copy" in line]
+    assert said, masters.log(victim)
+    assert (raft(masters, victim) / "identity").read_text() not in (identity, (newer / "raft/identity").read_text())

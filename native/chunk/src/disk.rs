@@ -1,7 +1,7 @@
-//! One directory: its lock, health, room and free slots. It decides nothing about chunks.
+//! One directory: its lock, health and room; `free` has its slots without a chunk. It decides nothing about chunks.
 //!
-//! Invariants: a failed fsync or write fences the disk until the store is opened anew; a slot number is either in the
-//! free list or owned by one `Slot`.
+//! Invariants: a failed fsync or write fences the disk until the store is opened anew; a slot number is either free or
+//! owned by one `Slot`.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,31 +10,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use base::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use crate::free::FreeSlots;
 use crate::identity;
 use crate::layout::slot_path;
 use crate::probe::Probe;
 use crate::slot::Shared;
 
-/// Free slots made ahead, so that a new chunk creates no file: at least this many, twice what the last round took, and
-/// at most `MAX_SPARE_SLOTS`. Fewer, and a burst of small files waits for creates; more only costs inodes.
-const SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 32 };
-const MAX_SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 1024 };
 /// Slots of one folder, as a shift.
-const FOLDER_SHIFT: u32 = 8;
-/// Allocation kept in free slots, at most: writing over allocated extents measured 25 % faster than over fresh ones.
-const MAX_WARM_BYTES: u64 = 1 << 30;
-/// How long it is kept. Shorter, and files that replace each other pay for fresh extents; longer, and whoever deletes
-/// waits to see the space come back.
-const WARM_FOR: Duration = Duration::from_secs(10);
-/// Slots emptied in one round of background work.
-const COOLED_AT_ONCE: usize = 64;
+pub(crate) const FOLDER_SHIFT: u32 = 8;
 
 /// One of a slot's two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,23 +43,6 @@ enum Health {
     Failed(String),
 }
 
-/// A slot without a chunk, and the bytes its data file still has allocated.
-struct FreeSlot {
-    number: u64,
-    warm_bytes: u64,
-    since: Instant,
-}
-
-#[derive(Default)]
-struct FreeSlots {
-    list: Vec<FreeSlot>,
-    warm_bytes: u64,
-    /// The lowest number never used.
-    next: u64,
-    /// Slots taken since spare ones were made last.
-    taken: usize,
-}
-
 pub(crate) struct Disk {
     pub index: usize,
     pub path: PathBuf,
@@ -84,13 +56,27 @@ pub(crate) struct Disk {
     /// Room that chunks made lately may still take.
     promised_bytes: AtomicU64,
     health: RwLock<Health>,
-    free: Mutex<FreeSlots>,
+    /// Room that writes under way are about to take.
+    claimed_bytes: AtomicU64,
+    pub(crate) free: FreeSlots,
     /// Folders with names that may not be durable yet, and a number that is new with each name.
     new_names: Mutex<HashMap<u64, u64>>,
     names_made: AtomicU64,
     /// Sees every write and sync, and can make them fail.
     #[cfg(test)]
     pub tap: crate::tap::Tap,
+}
+
+/// Room promised to one write, given back when it is dropped.
+pub(crate) struct Claim<'a> {
+    disk: &'a Disk,
+    bytes: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.disk.claimed_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 /// Room on a file system, in bytes.
@@ -121,7 +107,8 @@ impl Disk {
             reserve_bytes,
             promised_bytes: AtomicU64::new(0),
             health: RwLock::new(Health::Fine),
-            free: Mutex::default(),
+            claimed_bytes: AtomicU64::new(0),
+            free: FreeSlots::default(),
             new_names: Mutex::default(),
             names_made: AtomicU64::new(0),
             #[cfg(test)]
@@ -309,7 +296,7 @@ impl Disk {
     pub fn room(&self) -> io::Result<Room> {
         let stat = rustix::fs::fstatvfs(&self.directory)?;
         let total_bytes = stat.f_blocks * stat.f_frsize;
-        let warm_bytes = self.free.lock().warm_bytes;
+        let warm_bytes = self.free.warm_bytes();
         let free_bytes = (stat.f_bavail * stat.f_frsize + warm_bytes).saturating_sub(self.reserve(total_bytes));
         Ok(Room { total_bytes, free_bytes })
     }
@@ -333,105 +320,33 @@ impl Disk {
         self.reserve_bytes.min(total_bytes / 20)
     }
 
-    /// Refuse to allocate `bytes` more when that would touch the reserve.
-    pub fn check_room(&self, bytes: u64) -> Result<()> {
-        let doing = "reading a disk's free space";
-        let stat = rustix::fs::fstatvfs(&self.directory).map_err(|error| self.error(doing, &error.into()))?;
-        let wanted = bytes + self.reserve(stat.f_blocks * stat.f_frsize);
-        if stat.f_bavail * stat.f_frsize >= wanted {
-            return Ok(());
+    /// Room for `bytes` more, to be held until they are written. Refused when that would touch the reserve together
+    /// with what other writers hold: the file system does not know yet of what they are about to allocate.
+    pub fn claim(&self, bytes: u64) -> Result<Claim<'_>> {
+        self.claimed_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let claim = Claim { disk: self, bytes };
+        if self.has_room_for_claims()? {
+            return Ok(claim);
         }
-        if self.release_warm() {
-            let stat = rustix::fs::fstatvfs(&self.directory).map_err(|error| self.error(doing, &error.into()))?;
-            if stat.f_bavail * stat.f_frsize >= wanted {
-                return Ok(());
-            }
+        self.release_warm();
+        if self.has_room_for_claims()? {
+            return Ok(claim);
         }
         Err(self.error("writing a chunk", &io::Error::from_raw_os_error(libc::ENOSPC)))
     }
 
-    /// Give the allocation of all free slots back; whether there was any.
-    fn release_warm(&self) -> bool {
-        let mut free = self.free.lock();
-        let had = free.warm_bytes > 0;
-        for slot in free.list.iter_mut().filter(|slot| slot.warm_bytes > 0) {
-            let path = self.data_path(slot.number);
-            match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
-                Ok(()) => slot.warm_bytes = 0,
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "cannot empty the data file of a free slot")
-                }
-            }
-        }
-        free.warm_bytes = free.list.iter().map(|slot| slot.warm_bytes).sum();
-        had
+    fn has_room_for_claims(&self) -> Result<bool> {
+        let stat = rustix::fs::fstatvfs(&self.directory)
+            .map_err(|error| self.error("reading a disk's free space", &error.into()))?;
+        let wanted = self.claimed_bytes.load(Ordering::Acquire) + self.reserve(stat.f_blocks * stat.f_frsize);
+        Ok(stat.f_bavail * stat.f_frsize >= wanted)
     }
 
-    /// Give the allocation of slots back that nobody took for a while. Called in the background.
-    pub fn cool(&self, now: Instant) {
-        let cold: Vec<FreeSlot> = {
-            let mut free = self.free.lock();
-            let is_cold = |slot: &FreeSlot| slot.warm_bytes > 0 && now.duration_since(slot.since) >= WARM_FOR;
-            let (mut cold, kept) = std::mem::take(&mut free.list).into_iter().partition::<Vec<_>, _>(is_cold);
-            free.list = kept;
-            let later = cold.split_off(cold.len().min(COOLED_AT_ONCE));
-            free.list.extend(later);
-            free.warm_bytes -= cold.iter().map(|slot| slot.warm_bytes).sum::<u64>();
-            cold
-        };
-        for slot in cold {
-            let path = self.data_path(slot.number);
-            match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
-                Ok(()) => self.give_slot(slot.number, 0),
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "cannot empty the data file of a free slot");
-                    self.give_slot(slot.number, slot.warm_bytes);
-                }
-            }
-        }
-    }
-
-    /// A slot for a new chunk: a free one (with allocation if there is one), else a new number.
-    pub fn take_slot(&self) -> u64 {
-        let mut free = self.free.lock();
-        free.taken += 1;
-        match free.list.pop() {
-            Some(slot) => {
-                free.warm_bytes -= slot.warm_bytes;
-                slot.number
-            }
-            None => {
-                free.next += 1;
-                free.next - 1
-            }
-        }
-    }
-
-    /// The slot's data may stay allocated for the next chunk: `bytes` as far as the limit allows, else zero.
-    pub fn warm_allowance(&self, bytes: u64) -> u64 {
-        let roomy = rustix::fs::fstatvfs(&self.directory).is_ok_and(|stat| {
+    /// Well away from being full: what is free may stay allocated for later.
+    pub fn is_roomy(&self) -> bool {
+        rustix::fs::fstatvfs(&self.directory).is_ok_and(|stat| {
             stat.f_bavail > stat.f_blocks / 10 && stat.f_bavail * stat.f_frsize > 2 * self.reserve_bytes
-        });
-        let fits = self.free.lock().warm_bytes + bytes <= MAX_WARM_BYTES;
-        if roomy && fits { bytes } else { 0 }
-    }
-
-    pub fn give_slot(&self, number: u64, warm_bytes: u64) {
-        let mut free = self.free.lock();
-        free.warm_bytes += warm_bytes;
-        let slot = FreeSlot { number, warm_bytes, since: Instant::now() };
-        // Warm slots lie at the end, where they are taken first.
-        if warm_bytes > 0 {
-            free.list.push(slot);
-        } else {
-            free.list.insert(0, slot);
-        }
-    }
-
-    /// Tell the disk that slots below `next` exist.
-    pub fn set_next_slot(&self, next: u64) {
-        let mut free = self.free.lock();
-        free.next = free.next.max(next);
+        })
     }
 
     /// Open a slot's file, creating it and its folder when `create`.
@@ -457,39 +372,6 @@ impl Disk {
         };
         self.note_name(slot);
         made
-    }
-
-    /// Make spare slots ahead, so that creating a chunk creates no file. Called in the background.
-    pub fn make_spares(&self) -> Result<()> {
-        if !self.writable() || self.room().is_ok_and(|room| room.free_bytes == 0) {
-            return Ok(());
-        }
-        let numbers: Vec<u64> = {
-            let mut free = self.free.lock();
-            let wanted = (2 * std::mem::take(&mut free.taken)).clamp(SPARE_SLOTS, MAX_SPARE_SLOTS);
-            let missing = wanted.saturating_sub(free.list.len()) as u64;
-            let first = free.next;
-            free.next += missing;
-            (first..first + missing).collect()
-        };
-        let made = self.create_files(&numbers);
-        // Also after a failure: what is missing is created when the slot is used.
-        for number in numbers.into_iter().rev() {
-            self.give_slot(number, 0);
-        }
-        made
-    }
-
-    fn create_files(&self, numbers: &[u64]) -> Result<()> {
-        for (i, &number) in numbers.iter().enumerate() {
-            for path in [self.data_path(number), self.sums_path(number)] {
-                self.open_file(number, &path, true, 0).map_err(|error| self.error("creating a spare slot", &error))?;
-            }
-            if numbers.get(i + 1).is_none_or(|&next| next >> FOLDER_SHIFT != number >> FOLDER_SHIFT) {
-                self.sync_names(number)?;
-            }
-        }
-        Ok(())
     }
 
     pub fn add_chunks(&self, by: i64) {

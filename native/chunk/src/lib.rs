@@ -10,6 +10,7 @@ mod cache;
 mod copy;
 mod counters;
 mod disk;
+mod free;
 mod identity;
 mod layout;
 mod open;

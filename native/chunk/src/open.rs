@@ -305,7 +305,9 @@ fn scan(disk: &Arc<Disk>) -> Result<Scan> {
                 disk.shared.saw_incarnation(header.incarnation);
                 scan.slots.push(Arc::new(Slot::stored(disk.clone(), header, at)));
             }
-            Headers::Found(..) | Headers::Blank => disk.give_slot(number, warm_bytes(disk, number)),
+            // The server that freed it may have been killed before it made that durable.
+            Headers::Found(..) => disk.give_freed(number, warm_bytes(disk, number)),
+            Headers::Blank => disk.give_slot(number, warm_bytes(disk, number)),
             Headers::Damaged => {
                 scan.damaged += 1;
                 tracing::warn!(path = %disk.sums_path(number).display(), "both header copies are damaged; remove the slot's two files to reuse its space");

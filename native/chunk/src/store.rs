@@ -128,6 +128,7 @@ impl Store {
     pub fn begin_copy(&self, chunk: ChunkRef) -> Result<Copy> {
         self.inner.check_newest(chunk)?;
         let disk = self.inner.choose_disk()?;
+        disk.settle_if_tight();
         let slot = Arc::new(Slot::new(disk, chunk, Origin::Copy));
         Ok(Copy::new(self.inner.clone(), slot, chunk))
     }
@@ -214,6 +215,7 @@ impl Store {
         for disk in self.inner.open_disks().filter(|disk| !disk.failed()) {
             disk.check_present();
             disk.keep_promises();
+            disk.settle_some();
             disk.cool(Instant::now());
             if let Err(error) = disk.make_spares() {
                 tracing::debug!(disk = %disk.path.display(), "no spare slots: {error}");
@@ -289,6 +291,7 @@ impl Inner {
     /// The slot of a new chunk, or the one another thread made first.
     fn create(&self, chunk: ChunkRef) -> Result<Arc<Slot>> {
         let disk = self.choose_disk()?;
+        disk.settle_if_tight();
         let mut index = self.index.write();
         if let Some(slot) = index.get(&chunk.id) {
             return Ok(slot.clone());

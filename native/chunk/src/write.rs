@@ -74,9 +74,8 @@ impl Slot {
         }
         let files = self.files()?;
         let plan = self.plan(&files, offset, data, crcs)?;
-        if plan.allocates {
-            self.disk.check_room((plan.blocks.len() * BLOCK_BYTES) as u64)?;
-        }
+        let allocated = (plan.blocks.len() * BLOCK_BYTES) as u64;
+        let _room = plan.allocates.then(|| self.disk.claim(allocated)).transpose()?;
         self.mark_dirty(&mut control, &files)?;
         self.carry_out(&mut control, &files, &plan)?;
         self.set_born();

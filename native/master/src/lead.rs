@@ -35,11 +35,14 @@ const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
 /// Follow the leadership until it can change no more.
 pub async fn run(node: Arc<Node>) {
     let mut leadership = node.leadership.clone();
+    let mut last_led = 0;
     loop {
         let now = leadership.borrow_and_update().clone();
         if now.is_leader && now.ready {
             tracing::info!(term = now.term, "this master leads");
-            node.metrics.elections_won.fetch_add(1, Ordering::Relaxed);
+            // A majority that was away and came back elected nobody.
+            node.metrics.elections_won.fetch_add(u64::from(now.term != last_led), Ordering::Relaxed);
+            last_led = now.term;
             let ended = tokio::select! {
                 () = serve_term(&node, now.term) => false,
                 over = leadership.wait_for(|later| !later.is_leader || later.term != now.term) => over.is_err(),
@@ -55,7 +58,7 @@ pub async fn run(node: Arc<Node>) {
             return;
         } else {
             let now = leadership.borrow().clone();
-            if !now.is_leader {
+            if !now.is_leader && now.missing.is_none() {
                 let leader = now.leader_address.as_deref().unwrap_or("none yet");
                 tracing::info!(term = now.term, leader, "leadership");
             }

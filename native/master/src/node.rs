@@ -73,7 +73,7 @@ impl Node {
         loop {
             let leadership = self.leadership.borrow().clone();
             if !leadership.is_leader {
-                return Err(Error::not_leader(leadership.leader_address));
+                return Err(leadership.refusal());
             }
             if let Some(term) = self.serving_term() {
                 return Ok(term);

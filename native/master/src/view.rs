@@ -41,6 +41,7 @@ impl Node {
         let mut view = ClusterView {
             term: leadership.term,
             leader: leadership.leader_address.unwrap_or_default(),
+            no_leader: leadership.missing.unwrap_or_default(),
             is_leader,
             leader_id: u32::try_from(leadership.leader.unwrap_or(0)).unwrap_or(0),
             cluster_id: self.config.cluster_id.clone(),
@@ -244,7 +245,9 @@ impl Node {
             "leader": leadership.leader_address,
             "leader_id": leadership.leader,
             "is_leader": self.serving_term().is_some(),
-            "ready": leadership.leader.is_some() && raft.fenced.is_none() && !self.stopping.load(Ordering::Acquire),
+            "no_leader": leadership.missing,
+            "outdated": raft.outdated,
+            "ready": leadership.leader.is_some() && raft.fenced.is_none() && raft.outdated.is_none() && !self.stopping.load(Ordering::Acquire),
             "fenced": raft.fenced,
             "last_log": raft.last_log,
             "committed": raft.committed,

@@ -15,13 +15,15 @@ use tokio::task::JoinHandle;
 use wire::{LinkConfig, Method, Request, Response, proto};
 
 use crate::config::RaftConfig;
-use crate::home::{Identity, open_home};
+use crate::home::{Identity, directory, open_home};
 use crate::join::{Joiner, admit};
+use crate::leadership::Leadership;
 use crate::log::store::LogStore;
 use crate::machine::Machine;
 use crate::network::{Factory, Peers};
-use crate::receive::Receiver;
-use crate::types::{Command, Types, Watch, term_of};
+use crate::outdated::Outdated;
+use crate::receive::{Heard, Receiver};
+use crate::types::{Command, Types, Watch, log_id_to_proto, members_to_proto, term_of};
 use crate::{MAX_BATCH_BYTES, watcher};
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
@@ -42,16 +44,6 @@ pub trait StateMachine: Send + Sync + 'static {
 /// A view of the state at one entry.
 pub trait Frozen: Send {
     fn write(&self, out: &mut dyn std::io::Write) -> std::io::Result<()>;
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    pub term: u64,
-    pub leader: Option<u64>,
-    pub leader_address: Option<String>,
-    pub is_leader: bool,
-    /// Leads and has applied the first entry of its own term: everything acknowledged before is in its state.
-    pub ready: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +93,8 @@ pub struct RaftStatus {
     pub quorum_ack_ms: Option<u64>,
     /// Why this member acknowledges nothing any more.
     pub fenced: Option<String>,
+    /// Why it takes part in nothing until it is started anew: its directory is an older copy.
+    pub outdated: Option<String>,
 }
 
 pub struct Consensus {
@@ -109,6 +103,7 @@ pub struct Consensus {
     log: LogStore,
     identity: Identity,
     receiver: Receiver,
+    outdated: Outdated,
     leadership: watch::Receiver<Leadership>,
     metrics: Watch<openraft::RaftMetrics<Types>>,
     /// The term in which leadership was handed on: the other may lead before this one's lease ends.
@@ -146,13 +141,27 @@ impl Consensus {
         // A vote given before a restart may have made a lease that has not ended. Alone, there is nobody to hold one.
         let promised = home.vote.is_some() && config.peers.len() > 1;
         let votes_from = promised.then(|| Instant::now() + config.lease());
-        let receiver = Receiver::new(raft.clone(), home.identity.incarnation, home.snapshots, votes_from);
+        let (heard, outdated) = (Heard::default(), Outdated::default());
+        let receiver = Receiver::new(
+            raft.clone(),
+            home.identity.incarnation,
+            home.snapshots,
+            votes_from,
+            heard.clone(),
+            outdated.clone(),
+        );
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
-        let joiner =
-            Joiner { raft: raft.clone(), peers, identity: home.identity.clone(), addresses: config.peers.clone() };
+        let joiner = Joiner {
+            raft: raft.clone(),
+            peers,
+            identity: home.identity.clone(),
+            addresses: config.peers.clone(),
+            directory: directory(&config),
+            outdated: outdated.clone(),
+        };
         let tasks = vec![
             tokio::spawn(watcher::elections(raft.clone(), votes_from)),
-            tokio::spawn(watcher::leadership(raft.clone(), config.peers.clone(), leadership_sender)),
+            tokio::spawn(watcher::leadership(raft.clone(), config.clone(), heard, leadership_sender)),
             tokio::spawn(watcher::compaction(raft.clone(), home.log.clone(), config.segment_bytes)),
             tokio::spawn(joiner.run()),
         ];
@@ -163,6 +172,7 @@ impl Consensus {
             log: home.log,
             identity: home.identity,
             receiver,
+            outdated,
             leadership,
             handed_on: AtomicU64::new(0),
             admitting: tokio::sync::Mutex::new(()),
@@ -265,7 +275,9 @@ impl Consensus {
             initialised: metrics.last_log_index.is_some() || self.log.summary().initialised,
             lost: self.identity.lost,
             term: metrics.current_term,
-            leader: metrics.current_leader.unwrap_or(0),
+            leader: self.leadership.borrow().leader.unwrap_or(0),
+            members: Some(members_to_proto(metrics.membership_config.membership())),
+            members_at: metrics.membership_config.log_id().as_ref().map(log_id_to_proto),
         }
     }
 
@@ -276,7 +288,7 @@ impl Consensus {
         }
         let leader = self.leadership.borrow().clone();
         if !leader.is_leader {
-            return Err(Error::not_leader(leader.leader_address));
+            return Err(leader.refusal());
         }
         let _one_at_a_time = self.admitting.lock().await;
         Ok((&admit(&self.raft, &join).await?).into())
@@ -289,7 +301,7 @@ impl Consensus {
             let Some(replication) = metrics.replication.as_ref().filter(|_| metrics.state == ServerState::Leader)
             else {
                 drop(metrics);
-                return Err(Error::not_leader(self.leadership.borrow().leader_address.clone()));
+                return Err(self.leadership.borrow().refusal());
             };
             let others = metrics.membership_config.voter_ids().filter(|id| *id != self.config.node_id);
             let best = others
@@ -337,7 +349,9 @@ impl Consensus {
         }
     }
 
+    /// Roles and leader are those that this member may speak of: an elected one without a majority is none.
     pub fn status(&self) -> RaftStatus {
+        let leadership = self.leadership.borrow().clone();
         let metrics = self.metrics.borrow_watched().clone();
         let members = metrics.membership_config.membership();
         let voters: Vec<u64> = members.voter_ids().collect();
@@ -348,8 +362,8 @@ impl Consensus {
         RaftStatus {
             node_id: self.config.node_id,
             term: metrics.current_term,
-            role: role_of(metrics.state),
-            leader: metrics.current_leader,
+            role: role_of(metrics.state, &leadership),
+            leader: leadership.leader,
             last_log: metrics.last_log_index.unwrap_or(0),
             committed: metrics.cluster_committed.map_or(0, |id| id.index),
             applied: metrics.last_applied.map_or(0, |id| id.index),
@@ -362,6 +376,7 @@ impl Consensus {
                 .collect(),
             quorum_ack_ms: metrics.last_quorum_acked.map(|acked| acked.elapsed().as_millis() as u64),
             fenced: self.log.shared().fenced(),
+            outdated: self.outdated.why(),
         }
     }
 
@@ -423,11 +438,13 @@ fn link_config(config: &RaftConfig) -> LinkConfig {
     }
 }
 
-fn role_of(state: ServerState) -> Role {
+fn role_of(state: ServerState, leadership: &Leadership) -> Role {
     match state {
         ServerState::Learner => Role::Learner,
         ServerState::Follower => Role::Follower,
         ServerState::Candidate => Role::Candidate,
+        // It would lead if a majority answered.
+        ServerState::Leader if !leadership.is_leader => Role::Candidate,
         ServerState::Leader => Role::Leader,
         ServerState::Shutdown => Role::Stopped,
     }

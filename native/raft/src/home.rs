@@ -13,6 +13,7 @@ use crate::log::open::{OpenError, Opened, open};
 use crate::log::progress::ProgressFile;
 use crate::log::segment::Folder;
 use crate::log::store::LogStore;
+use crate::outdated;
 use crate::snapshot::Snapshots;
 use crate::types::{Vote, term_of};
 use crate::vote::{Stored, VoteFile};
@@ -41,34 +42,50 @@ pub struct Home {
     pub lock: File,
 }
 
-/// Open the member's directory. A damaged one is set aside when other members may hold what it held.
+/// Where a member keeps everything.
+pub fn directory(config: &RaftConfig) -> PathBuf {
+    config.data_dir.join("raft")
+}
+
+/// Open the member's directory. A damaged one is set aside when other members may hold what it held; an older copy, of
+/// which an earlier run learnt that it was replaced, always.
 pub fn open_home(config: &RaftConfig) -> Result<Home> {
-    let path = config.data_dir.join("raft");
+    let path = directory(config);
     match try_open(config, &path, false) {
         Ok(home) => Ok(home),
         Err(OpenError::Failed(error)) => Err(error),
+        Err(OpenError::Outdated(why)) => {
+            let aside = set_aside(&path, "outdated")?;
+            tracing::warn!("{why}; the directory was set aside as {}", aside.display());
+            anew(config, &path)
+        }
         Err(OpenError::Damaged(what)) if config.peers.len() == 1 => Err(Error::integrity(format!(
             "{what}; this is the only master, so nothing can replace it: restore {} from a backup",
             path.display()
         ))),
         Err(OpenError::Damaged(what)) => {
-            let aside = set_aside(&path)?;
+            let aside = set_aside(&path, "damaged")?;
             tracing::error!(
                 "{what}; the directory was set aside as {} and everything is fetched from the other masters",
                 aside.display()
             );
-            match try_open(config, &path, true) {
-                Ok(home) => Ok(home),
-                Err(OpenError::Failed(error)) => Err(error),
-                Err(OpenError::Damaged(what)) => Err(Error::integrity(what)),
-            }
+            anew(config, &path)
         }
     }
 }
 
-fn set_aside(path: &Path) -> Result<PathBuf> {
+/// Open an empty directory in the place of one that was set aside.
+fn anew(config: &RaftConfig, path: &Path) -> Result<Home> {
+    match try_open(config, path, true) {
+        Ok(home) => Ok(home),
+        Err(OpenError::Failed(error)) => Err(error),
+        Err(OpenError::Damaged(what) | OpenError::Outdated(what)) => Err(Error::integrity(what)),
+    }
+}
+
+fn set_aside(path: &Path, because: &str) -> Result<PathBuf> {
     let stamp = base::time::wall_ns() / 1_000_000;
-    let aside = path.with_file_name(format!("raft.damaged-{stamp}"));
+    let aside = path.with_file_name(format!("raft.{because}-{stamp}"));
     std::fs::rename(path, &aside)?;
     sync_directory(path.parent().unwrap_or(Path::new("/")))?;
     Ok(aside)
@@ -82,6 +99,9 @@ fn try_open(config: &RaftConfig, path: &Path, lost: bool) -> std::result::Result
     sync_directory(path).map_err(name)?;
     sync_directory(&config.data_dir).map_err(name)?;
     let lock = lock(path)?;
+    if let Some(why) = outdated::marked(path).map_err(name)? {
+        return Err(OpenError::Outdated(why));
+    }
     let (votes, stored) = VoteFile::open(&path.join("vote")).map_err(name)?;
     let (progress, noted) = ProgressFile::open(&path.join("progress")).map_err(name)?;
     let unused = stored == Stored::Never && std::fs::read_dir(path.join("log")).map_err(name)?.next().is_none();

@@ -2,6 +2,7 @@
 //! after its directory was lost. What to do is decided by a pure function from what the others say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use wire::{Method, proto};
 use crate::consensus::{Raft, not_leader};
 use crate::home::Identity;
 use crate::network::Peers;
+use crate::outdated::{Outdated, replaced_by};
 use crate::types::{Members, Node};
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,6 +62,9 @@ pub struct Joiner {
     pub peers: Arc<Peers>,
     pub identity: Identity,
     pub addresses: BTreeMap<u64, String>,
+    /// The member's data directory.
+    pub directory: PathBuf,
+    pub outdated: Outdated,
 }
 
 impl Joiner {
@@ -72,7 +77,7 @@ impl Joiner {
             && members.voter_ids().any(|id| id == self.identity.node_id)
     }
 
-    /// Returns when this member is a voter.
+    /// Returns when this member is a voter and every other one was asked whether it is still the one they know.
     pub async fn run(self) {
         let mut pause = FIRST_PAUSE;
         let mut last_said = String::new();
@@ -82,8 +87,24 @@ impl Joiner {
                 last_said = what;
             }
         };
-        while !self.is_voter() {
-            match decide(self.identity.node_id, &self.ask_all().await) {
+        let mut votes = false;
+        loop {
+            let answers = self.ask_all().await;
+            if let Some(other) = self.replaced_by(&answers) {
+                return self.give_up(other).await;
+            }
+            if self.is_voter() {
+                if !votes {
+                    tracing::info!(node = self.identity.node_id, "this master is a voter");
+                    votes = true;
+                }
+                if answers.values().all(Option::is_some) {
+                    return;
+                }
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                continue;
+            }
+            match decide(self.identity.node_id, &answers) {
                 Step::Begin => match self.begin().await {
                     Ok(()) => say("the cluster is begun".to_string()),
                     Err(error) => say(format!("the cluster could not be begun: {error}")),
@@ -98,7 +119,29 @@ impl Joiner {
             tokio::time::sleep(pause + pause.mul_f64(f64::from(jitter) / f64::from(u16::MAX))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        tracing::info!(node = self.identity.node_id, "this master is a voter");
+    }
+
+    fn replaced_by(&self, answers: &Answers) -> Option<u64> {
+        let metrics = self.raft.server_metrics();
+        let own = metrics.borrow_watched().membership_config.clone();
+        replaced_by(&self.identity, &own, answers)
+    }
+
+    /// Take part in nothing any more, and leave word for the next start.
+    async fn give_up(&self, other: u64) {
+        let why = format!(
+            "{} is an older copy: master {other} knows that this master was taken in again with a newer data directory; \
+             it votes no more with this one, a restart sets it aside and fetches everything from the others",
+            self.directory.display()
+        );
+        self.raft.runtime_config().elect(false);
+        let (outdated, directory, sentence) = (self.outdated.clone(), self.directory.clone(), why.clone());
+        let declared = tokio::task::spawn_blocking(move || outdated.declare(&directory, &sentence)).await;
+        match declared {
+            Ok(Ok(())) => tracing::error!("{why}"),
+            Ok(Err(error)) => tracing::error!(%error, "{why}; that could not be noted in the directory"),
+            Err(error) => tracing::error!(%error, "{why}; noting it panicked"),
+        }
     }
 
     fn own_status(&self) -> proto::RaftStatusReply {
@@ -111,6 +154,7 @@ impl Joiner {
             lost: self.identity.lost,
             term: metrics.current_term,
             leader: metrics.current_leader.unwrap_or(0),
+            ..Default::default()
         }
     }
 

@@ -6,9 +6,11 @@ mod consensus;
 mod files;
 mod home;
 mod join;
+mod leadership;
 mod log;
 mod machine;
 mod network;
+mod outdated;
 mod pace;
 mod receive;
 mod snapshot;
@@ -17,7 +19,8 @@ mod vote;
 mod watcher;
 
 pub use config::RaftConfig;
-pub use consensus::{Consensus, Frozen, Leadership, Metric, Proposed, RaftStatus, Role, StateMachine};
+pub use consensus::{Consensus, Frozen, Metric, Proposed, RaftStatus, Role, StateMachine};
+pub use leadership::Leadership;
 
 /// Largest batch that `propose` takes: with its frame it fits one message of the wire.
 pub const MAX_BATCH_BYTES: usize = 3 << 20;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base::{Error, ErrorKind, Result, crc};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
@@ -16,6 +16,7 @@ use wire::{Request, Response, proto};
 
 use crate::consensus::Raft;
 use crate::machine::OpenSnapshot;
+use crate::outdated::Outdated;
 use crate::snapshot::Snapshots;
 use crate::types::{
     Types, entry_from_proto, log_id_from_proto, log_id_to_proto, malformed, vote_from_proto, vote_to_proto,
@@ -49,6 +50,20 @@ impl Drop for Incoming {
     }
 }
 
+/// When the leader that this member follows was last heard of.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Option<Instant>>>);
+
+impl Heard {
+    fn now(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    pub fn ago(&self) -> Option<Duration> {
+        self.0.lock().map(|at| at.elapsed())
+    }
+}
+
 pub struct Receiver {
     pub raft: Raft,
     pub incarnation: u64,
@@ -56,21 +71,32 @@ pub struct Receiver {
     /// Before this moment no vote is given: the last leader may still hold a lease that this member granted before it
     /// was restarted.
     votes_from: Option<Instant>,
+    heard: Heard,
+    outdated: Outdated,
     lanes: Mutex<HashMap<u64, Lane>>,
     incoming: Arc<tokio::sync::Mutex<Option<Incoming>>>,
 }
 
 impl Receiver {
-    pub fn new(raft: Raft, incarnation: u64, snapshots: Snapshots, votes_from: Option<Instant>) -> Receiver {
-        Receiver { raft, incarnation, snapshots, votes_from, lanes: Mutex::default(), incoming: Arc::default() }
+    pub fn new(
+        raft: Raft,
+        incarnation: u64,
+        snapshots: Snapshots,
+        votes_from: Option<Instant>,
+        heard: Heard,
+        outdated: Outdated,
+    ) -> Receiver {
+        let (lanes, incoming) = (Mutex::default(), Arc::default());
+        Receiver { raft, incarnation, snapshots, votes_from, heard, outdated, lanes, incoming }
     }
 
     fn meant_for_us(&self, to: u64) -> Result<()> {
+        self.outdated.check()?;
         if to == self.incarnation {
             return Ok(());
         }
         Err(Error::stale(
-            "this master has a new data directory and waits to be taken in again; what its former one promised is void",
+            "this master has another data directory and waits to be taken in again; what its former one promised is void",
         ))
     }
 
@@ -94,6 +120,9 @@ impl Receiver {
             let answer = self.enqueue(request, message.stream, message.sequence, rpc)?;
             answer.await.map_err(|_| Error::unavailable("the stream of appends has ended"))??
         };
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.heard.now();
+        }
         let (outcome, vote) = match result {
             Ok(_) => (proto::AppendOutcome::AppendOk, None),
             Err(StreamAppendError::Conflict(_)) => (proto::AppendOutcome::AppendConflict, None),
@@ -190,6 +219,7 @@ impl Receiver {
             let reply = proto::SnapshotReply { vote: message.vote, next_offset: expected.unwrap_or(0) };
             return Ok((&reply).into());
         }
+        self.heard.now();
         let written = message.offset + piece.len() as u64;
         let is_last = written == message.total;
         let snapshots = self.snapshots.clone();

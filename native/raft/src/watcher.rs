@@ -1,15 +1,18 @@
 //! What runs beside the core: telling who leads, letting elections begin, compacting a log that grew by bytes.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
+use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 
-use crate::consensus::{Leadership, Raft};
+use crate::RaftConfig;
+use crate::consensus::Raft;
+use crate::leadership::{Leadership, Seen, judge};
 use crate::log::store::LogStore;
-use crate::types::term_of;
+use crate::receive::Heard;
+use crate::types::{Types, term_of};
 
 /// Log files above this are compacted even when few entries came.
 const LOG_SEGMENTS: u64 = 16;
@@ -22,33 +25,26 @@ pub async fn elections(raft: Raft, from: Option<Instant>) {
     raft.runtime_config().elect(true);
 }
 
-/// Publish who leads. Follows the server's changes, and applied entries only between an election and readiness.
-pub async fn leadership(raft: Raft, addresses: BTreeMap<u64, String>, sender: watch::Sender<Leadership>) {
+/// Publish who leads. Follows the server's changes, applied entries only between an election and readiness, and the
+/// time: a leader that nobody hears of, or that hears of nobody, is one no more.
+pub async fn leadership(raft: Raft, config: RaftConfig, heard: Heard, sender: watch::Sender<Leadership>) {
+    let lease = config.lease();
     let (mut server, mut data) = (raft.server_metrics(), raft.data_metrics());
+    let mut elected = (0, None);
+    let mut since = Instant::now();
     loop {
-        let applied = data.borrow_and_update().last_applied.as_ref().map(term_of);
-        let now = {
-            let server = server.borrow_and_update();
-            let term = server.vote.leader_id.term;
-            let is_leader = server.state == ServerState::Leader;
-            Leadership {
-                term,
-                leader: server.current_leader,
-                leader_address: server.current_leader.and_then(|leader| addresses.get(&leader).cloned()),
-                is_leader,
-                ready: is_leader && applied == Some(term),
+        let seen = {
+            let (data, server) = (data.borrow_and_update(), server.borrow_and_update());
+            let current = (server.vote.leader_id.term, server.current_leader);
+            if current != elected {
+                (elected, since) = (current, Instant::now());
             }
+            see(&data, &server, since, &heard)
         };
+        let now = judge(&seen, lease, &config.peers);
         let settled = now.ready == now.is_leader;
         sender.send_if_modified(|before| {
-            if (before.term, before.leader) != (now.term, now.leader) {
-                tracing::info!(
-                    term = now.term,
-                    leader = now.leader,
-                    is_leader = now.is_leader,
-                    "raft leadership changed"
-                );
-            }
+            tell(before, &now);
             let changed = *before != now;
             before.clone_from(&now);
             changed
@@ -56,6 +52,7 @@ pub async fn leadership(raft: Raft, addresses: BTreeMap<u64, String>, sender: wa
         let changed = tokio::select! {
             changed = server.changed() => changed,
             changed = data.changed(), if !settled => changed,
+            () = tokio::time::sleep(lease / 8) => Ok(()),
         };
         if changed.is_err() {
             let failed = raft.metrics().borrow_watched().running_state.clone().err();
@@ -63,6 +60,31 @@ pub async fn leadership(raft: Raft, addresses: BTreeMap<u64, String>, sender: wa
             sender.send_replace(Leadership { term: now.term, ..Leadership::default() });
             return;
         }
+    }
+}
+
+fn see(data: &RaftDataMetrics<Types>, server: &RaftServerMetrics<Types>, since: Instant, heard: &Heard) -> Seen {
+    let (term, leads) = (server.vote.leader_id.term, server.state == ServerState::Leader);
+    let answered = data.heartbeat.iter().flatten();
+    Seen {
+        us: server.id,
+        term,
+        // After a restart the vote may still name this member.
+        elected: server.current_leader.filter(|leader| leads || *leader != server.id),
+        applied: data.last_applied.as_ref().map(term_of) == Some(term),
+        voters: server.membership_config.voter_ids().collect(),
+        known_for: since.elapsed(),
+        confirmed: if leads { data.last_quorum_acked.map(|acked| acked.elapsed()) } else { heard.ago() },
+        answered: answered.filter_map(|(id, at)| Some((*id, at.as_ref()?.elapsed()))).collect(),
+    }
+}
+
+/// One line for each change that somebody may look for.
+fn tell(before: &Leadership, now: &Leadership) {
+    if let Some(missing) = now.missing.as_ref().filter(|_| before.missing.is_none()) {
+        tracing::warn!(term = now.term, "{missing}");
+    } else if (before.term, before.leader) != (now.term, now.leader) {
+        tracing::info!(term = now.term, leader = now.leader, is_leader = now.is_leader, "raft leadership changed");
     }
 }
 

@@ -98,7 +98,7 @@ enum Durable {
     Yes,
     /// The other copy is the durable one.
     No,
-    /// Found at open: maybe only in the page cache.
+    /// Found at open, or a free one written lately: maybe only in the page cache.
     Unknown,
 }
 
@@ -106,7 +106,7 @@ enum Durable {
 pub(crate) struct Control {
     pub origin: Origin,
     pub header: Header,
-    /// Which copy holds `header`.
+    /// Which copy holds `header`; before the first use of a slot, its free header.
     at: u8,
     header_durable: Durable,
     /// Pages of the area that the disk has whole, by bit.
@@ -144,12 +144,12 @@ pub(crate) struct Slot {
 impl Slot {
     /// A chunk that the scan found.
     pub fn stored(disk: Arc<Disk>, header: Header, at: u8) -> Slot {
-        Slot::with(disk, Origin::Stored, header, at)
+        Slot::with(disk, Origin::Stored, header, at, Durable::Unknown)
     }
 
     /// A chunk to be made on `disk`; its files are opened at the first use.
     pub fn new(disk: Arc<Disk>, chunk: ChunkRef, origin: Origin) -> Slot {
-        let number = disk.take_slot();
+        let taken = disk.take_slot();
         disk.promise(CHUNK_BYTES);
         let header = Header {
             used: true,
@@ -157,18 +157,19 @@ impl Slot {
             chunk_id: chunk.id,
             version: chunk.version,
             incarnation: disk.shared.next_incarnation(),
-            ..Header::free(number, disk.uuid, 0)
+            ..Header::free(taken.number, disk.uuid, 0)
         };
-        Slot::with(disk, origin, header, 0)
+        let free_header = if taken.durably_free { Durable::Yes } else { Durable::Unknown };
+        Slot::with(disk, origin, header, 0, free_header)
     }
 
-    fn with(disk: Arc<Disk>, origin: Origin, header: Header, at: u8) -> Slot {
+    fn with(disk: Arc<Disk>, origin: Origin, header: Header, at: u8, header_durable: Durable) -> Slot {
         disk.add_chunks(1);
         let control = Control {
             origin,
             header,
             at,
-            header_durable: Durable::Unknown,
+            header_durable,
             written: 0,
             durable_pages: header.pages,
             unsynced: false,

@@ -8,7 +8,6 @@ use base::Result;
 
 use super::{Control, Durable, Files, Loaded, Origin, Slot, allocated_bytes, read_up_to};
 use crate::counters::add;
-use crate::disk::Part;
 use crate::layout::{HEADER_SPACE, Header, Headers, PAGES, choose_header, entry_offset};
 use crate::recover;
 use crate::table::Table;
@@ -51,7 +50,11 @@ impl Slot {
         } else {
             control.at = 1;
         }
-        // A free header is nothing to keep: the other copy may be overwritten.
+        // Before anything of the new chunk: else the former one could come back over data that is not its own.
+        if control.header_durable == Durable::Unknown {
+            self.sync_sums(files, "syncing the free header of a slot")?;
+        }
+        // From here on the free header is in force until the next one is whole; the other copy may be overwritten.
         control.header_durable = Durable::Yes;
         if control.origin == Origin::New {
             self.write_header(control, files)?;
@@ -149,7 +152,8 @@ impl Slot {
         self.born.store(true, Ordering::Release);
     }
 
-    /// Free the slot for another chunk. Not synced: a deleted chunk that a crash brings back is only an orphan.
+    /// Free the slot for another chunk. Not synced: a deleted chunk that a crash brings back is only an orphan, and
+    /// whole, as the slot is used again only when its free header is durable.
     pub fn free(&self) -> Result<()> {
         let _one = self.sync_lock.lock();
         let mut control = self.control.lock();
@@ -184,7 +188,7 @@ impl Slot {
             Some(loaded) => loaded.files,
             // Never used: no file says anything.
             None if control.origin != Origin::Stored => {
-                self.disk.give_slot(self.number, 0);
+                self.disk.give_freed(self.number, 0);
                 return Ok(());
             }
             None => Arc::new(self.open_files(false)?),
@@ -197,11 +201,7 @@ impl Slot {
             self.write_header(control, &files)?;
         }
         let allocated = allocated_bytes(&files.data).map_err(|error| self.data_error(&error))?;
-        let warm = self.disk.warm_allowance(allocated);
-        if warm == 0 {
-            self.disk.put_length((self.number, Part::Data), &files.data, 0).map_err(|error| self.data_error(&error))?;
-        }
-        self.disk.give_slot(self.number, warm);
+        self.disk.give_freed(self.number, allocated);
         Ok(())
     }
 }

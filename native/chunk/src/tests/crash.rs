@@ -51,6 +51,8 @@ struct Held {
     /// Completed sync since its creation: it must be there.
     certain: bool,
     blocks: BTreeMap<usize, Allowed>,
+    /// What a copy replaced: it may come back when the chunk is deleted.
+    former: Option<Box<Held>>,
 }
 
 impl Held {
@@ -123,13 +125,15 @@ fn step(model: &Model, op: &Op) -> (Model, Model) {
             during.entry(*id).and_modify(|held| held.versions.push(version));
         }
         Op::Delete { id } => {
-            after.remove(id);
-            // It may come back, as an orphan with anything in it.
-            during.remove(id);
+            // It may come back, as an orphan; then it is what it was.
+            for model in [&mut during, &mut after] {
+                model.entry(*id).and_modify(|held| held.certain = false);
+            }
         }
         Op::Copy { id, keep: true } => {
             let version = model.get(id).map_or(1, |held| held.versions[0] + 1);
-            let mut held = Held { versions: vec![version], certain: true, ..Held::default() };
+            let former = model.get(id).cloned().map(Box::new);
+            let mut held = Held { versions: vec![version], certain: true, former, ..Held::default() };
             held.write(4096, &noise(*id, 9000));
             held.sync();
             after.insert(*id, held);
@@ -230,7 +234,11 @@ fn check(store: &Store, model: &Model) -> std::result::Result<(), TestCaseError>
             prop_assert!(!held.certain, "chunk {} is gone", id);
             continue;
         };
-        prop_assert!(held.versions.contains(&version), "chunk {} at {} and not {:?}", id, version, held.versions);
+        let deleted = !held.certain;
+        let mut possible = std::iter::successors(Some(held), |held| held.former.as_deref().filter(|_| deleted));
+        let held = possible.find(|held| held.versions.contains(&version));
+        prop_assert!(held.is_some(), "chunk {} at a version {} that it never had", id, version);
+        let held = held.expect("checked");
         let all = get(store, chunk(id, version), 0, (BLOCKS * BLOCK_BYTES) as u32);
         let all = all.map_err(|error| TestCaseError::fail(format!("looks like rot: {error}")))?;
         for (block, bytes) in all.chunks_exact(BLOCK_BYTES).enumerate() {
@@ -314,6 +322,54 @@ proptest! {
     fn a_power_cut_leaves_old_or_new_and_never_rot(ops in prop::collection::vec(ops(3), 1..25), seed: u64) {
         run(ops, seed)?;
     }
+}
+
+#[test]
+fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
+    let folder = new_folder();
+    let store = super::open(folder.path());
+    let old = noise(1, 3 * BLOCK_BYTES);
+    put(&store, chunk(1, 1), 0, &old).expect("a write");
+    store.sync(chunk(1, 1)).expect("a sync");
+    store.flush_lazy();
+    let base = new_folder();
+    copy_tree(folder.path(), base.path());
+    let disk = store.disk_for_tests(0);
+    *disk.tap.journal.lock() = Some(Vec::new());
+    let slot = store.locate(1).expect("its file");
+    assert_eq!(store.delete(chunk(1, 1)), Ok(true));
+    // New chunks and copies until one of them has the slot, before and after background work.
+    let mut reused = 0;
+    for id in 2..20 {
+        if id % 5 == 0 {
+            store.flush_lazy();
+        }
+        if id % 2 == 0 {
+            put(&store, chunk(id, 1), 0, &noise(id, 2 * BLOCK_BYTES)).expect("a write");
+        } else {
+            let (copy, data) = (store.begin_copy(chunk(id, 1)).expect("a copy"), noise(id, 2 * BLOCK_BYTES));
+            copy.write(0, &data, &piece_crcs(0, &data)).expect("a write to the copy");
+            copy.finish().expect("the copy is finished");
+        }
+        reused += u32::from(store.locate(id).as_ref() == Some(&slot));
+    }
+    assert_eq!(reused, 1, "one of them lies where the deleted one lay");
+    let journal = disk.tap.journal.lock().take().expect("a journal");
+    let mut back = 0;
+    for cut in 0..=journal.len() {
+        for seed in 1..9u64 {
+            let state = new_folder();
+            cut_power(base.path(), &journal, cut, &mut Luck(seed * 7919 + cut as u64), state.path());
+            match get(&super::open(state.path()), chunk(1, 1), 0, old.len() as u32) {
+                Ok(found) => {
+                    assert!(found == old, "cut at {cut}: it came back with something else in it");
+                    back += 1;
+                }
+                Err(error) => assert_eq!(error.errno, libc::ENOENT, "cut at {cut}, seed {seed}: {error}"),
+            }
+        }
+    }
+    assert!(back > 0);
 }
 
 #[test]

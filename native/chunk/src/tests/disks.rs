@@ -184,3 +184,32 @@ fn direct_io_is_probed_and_can_be_switched_off() {
         assert!(!disk.path().join("mooseng-probe").exists());
     }
 }
+
+#[test]
+fn writers_at_the_same_time_leave_the_reserve_alone() {
+    let mount = Mount::new("64m");
+    // A twentieth of the disk at most.
+    let reserve = (64 << 20) / 20;
+    let store = Store::open(StoreConfig { reserve_bytes: 1 << 30, ..config(&[&mount.0]) }).expect("open");
+    let data = noise(4, 1 << 20);
+    std::thread::scope(|scope| {
+        for id in 1..=8 {
+            let (store, data) = (&store, &data);
+            scope.spawn(move || {
+                let error = (0..64).find_map(|i| put(store, chunk(id, 1), i << 20, data).err()).expect("full");
+                assert_eq!(error.errno, libc::ENOSPC, "{error}");
+            });
+        }
+    });
+    let left = rustix::fs::statvfs(&mount.0).expect("its room");
+    let left = left.f_bavail * left.f_frsize;
+    // Tables are not counted.
+    assert!(left + ((8 * 32) << 10) >= reserve, "{left} bytes left of {reserve}");
+    assert!(left < reserve + (9 << 20), "{left} bytes are kept for nobody");
+    for id in 1..=8 {
+        store.sync(chunk(id, 1)).expect("a sync");
+        put(&store, chunk(id, 1), 0, &data).expect("in place goes on");
+    }
+    assert_eq!(store.delete(chunk(1, 1)), Ok(true));
+    put(&store, chunk(2, 1), 60 << 20, &data).expect("room again");
+}

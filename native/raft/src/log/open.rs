@@ -28,6 +28,8 @@ pub struct Opened {
 pub enum OpenError {
     /// Something that was durable is unreadable. The sentence names it.
     Damaged(String),
+    /// An earlier run noted that the directory was replaced by a newer one. The sentence says by which.
+    Outdated(String),
     Failed(Error),
 }
 

@@ -210,7 +210,11 @@ impl Folder {
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "tmp") {
-                std::fs::remove_file(path)?;
+                match std::fs::remove_file(path) {
+                    // A log closed a moment ago in this process just finished the spare file it was making.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
             }
         }
         Ok(())
