@@ -15,9 +15,9 @@ const SLICE: Duration = Duration::from_millis(500);
 /// What a call returns when its slice is over: go on with `mng_wait`. No operation fails with this errno.
 pub(crate) const STILL_RUNNING: i64 = -(libc::EINPROGRESS as i64);
 
-/// Threads of the runtime, at least and at most, one per core between. A single one halves the context switches but
-/// saves little CPU, and one long poll holds everything up: docs/performance/metadata.md.
-const WORKERS: (usize, usize) = (2, 4);
+/// Threads of the runtime, at least and at most, one for two cores between: several nodes share a small machine, and two
+/// threads on two cores spend a seventh of the processor time on waking each other: docs/performance/metadata.md.
+const WORKERS: (usize, usize) = (1, 4);
 
 type Waiting = Box<dyn FnMut() -> Option<Result<i64>>>;
 
@@ -33,7 +33,7 @@ pub fn handle() -> Result<Handle> {
         return Ok(runtime.handle().clone());
     }
     let workers =
-        std::thread::available_parallelism().map_or(WORKERS.0, |cores| cores.get().clamp(WORKERS.0, WORKERS.1));
+        std::thread::available_parallelism().map_or(WORKERS.0, |cores| (cores.get() / 2).clamp(WORKERS.0, WORKERS.1));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("mooseng")
