@@ -192,6 +192,10 @@ fn writers_at_the_same_time_leave_the_reserve_alone() {
     let reserve = (64 << 20) / 20;
     let store = Store::open(StoreConfig { reserve_bytes: 1 << 30, ..config(&[&mount.0]) }).expect("open");
     let data = noise(4, 1 << 20);
+    // Each has its chunk before the race: a thread that starts late may find the disk full.
+    for id in 1..=8 {
+        put(&store, chunk(id, 1), 0, &data).expect("a write");
+    }
     std::thread::scope(|scope| {
         for id in 1..=8 {
             let (store, data) = (&store, &data);
