@@ -324,18 +324,29 @@ proptest! {
     }
 }
 
-#[test]
-fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
-    let folder = new_folder();
+/// A store with chunk 1, durable and flushed, whose changes are noted from here on; what is on its disk now lies in the
+/// second folder.
+fn with_a_chunk(data: &[u8]) -> (tempfile::TempDir, Store, tempfile::TempDir) {
+    let (folder, base) = (new_folder(), new_folder());
     let store = super::open(folder.path());
-    let old = noise(1, 3 * BLOCK_BYTES);
-    put(&store, chunk(1, 1), 0, &old).expect("a write");
+    put(&store, chunk(1, 1), 0, data).expect("a write");
     store.sync(chunk(1, 1)).expect("a sync");
     store.flush_lazy();
-    let base = new_folder();
     copy_tree(folder.path(), base.path());
-    let disk = store.disk_for_tests(0);
-    *disk.tap.journal.lock() = Some(Vec::new());
+    *store.disk_for_tests(0).tap.journal.lock() = Some(Vec::new());
+    (folder, store, base)
+}
+
+fn copy_in(store: &Store, id: u64, data: &[u8]) {
+    let copy = store.begin_copy(chunk(id, 1)).expect("a copy");
+    copy.write(0, data, &piece_crcs(0, data)).expect("a write to the copy");
+    copy.finish().expect("the copy is finished");
+}
+
+#[test]
+fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
+    let old = noise(1, 3 * BLOCK_BYTES);
+    let (_folder, store, base) = with_a_chunk(&old);
     let slot = store.locate(1).expect("its file");
     assert_eq!(store.delete(chunk(1, 1)), Ok(true));
     // New chunks and copies until one of them has the slot, before and after background work.
@@ -347,14 +358,12 @@ fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
         if id % 2 == 0 {
             put(&store, chunk(id, 1), 0, &noise(id, 2 * BLOCK_BYTES)).expect("a write");
         } else {
-            let (copy, data) = (store.begin_copy(chunk(id, 1)).expect("a copy"), noise(id, 2 * BLOCK_BYTES));
-            copy.write(0, &data, &piece_crcs(0, &data)).expect("a write to the copy");
-            copy.finish().expect("the copy is finished");
+            copy_in(&store, id, &noise(id, 2 * BLOCK_BYTES));
         }
         reused += u32::from(store.locate(id).as_ref() == Some(&slot));
     }
     assert_eq!(reused, 1, "one of them lies where the deleted one lay");
-    let journal = disk.tap.journal.lock().take().expect("a journal");
+    let journal = store.disk_for_tests(0).tap.journal.lock().take().expect("a journal");
     let mut back = 0;
     for cut in 0..=journal.len() {
         for seed in 1..9u64 {
@@ -374,20 +383,10 @@ fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
 
 #[test]
 fn copies_replace_as_a_whole() {
-    let folder = new_folder();
-    let store = super::open(folder.path());
     let (old, new) = (noise(1, 30_000), noise(2, 20_000));
-    put(&store, chunk(1, 1), 0, &old).expect("a write");
-    store.sync(chunk(1, 1)).expect("a sync");
-    store.flush_lazy();
-    let base = new_folder();
-    copy_tree(folder.path(), base.path());
-    let disk = store.disk_for_tests(0);
-    *disk.tap.journal.lock() = Some(Vec::new());
-    let copy = store.begin_copy(chunk(1, 1)).expect("a copy");
-    copy.write(0, &new, &piece_crcs(0, &new)).expect("a write to the copy");
-    copy.finish().expect("the copy is finished");
-    let journal = disk.tap.journal.lock().take().expect("a journal");
+    let (_folder, store, base) = with_a_chunk(&old);
+    copy_in(&store, 1, &new);
+    let journal = store.disk_for_tests(0).tap.journal.lock().take().expect("a journal");
     let mut seen = [0, 0];
     for cut in 0..=journal.len() {
         for seed in 1..6u64 {
