@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mooseng_py
-from benchmarks.support import KIB, MIB, content, in_parallel, measured, payload, sizes
+from benchmarks.support import KIB, MIB, content, in_parallel, measured, payload, same, sizes
 from mooseng_py.demo.harness import Cluster
 from mooseng_py.native import AlignedBuffer
 from mooseng_py.sdk import FileSystem
@@ -44,7 +44,7 @@ def read_stream(fs: FileSystem, path: str, expected: bytes) -> None:
     with fs.open(path, "rb", buffering=0) as file, AlignedBuffer(MIB) as buffer:
         at = 0
         while count := file.readinto(buffer.view):
-            assert buffer.view[:count] == expected[at : at + count]
+            assert same(buffer.view[:count], expected[at : at + count])
             at += count
         assert at == len(expected)
 

@@ -61,7 +61,10 @@ class ChunkStore(NativeObject):
         return check(lib.mng_store_sync(self.handle, chunk, version))
 
 
-def plain_loop(directory: str | os.PathLike[str], total_bytes: int, *, direct: bool) -> float:
-    """Seconds to write and sync `total_bytes` (steps of 1 MiB) in `directory`, past the page cache when `direct`."""
-    span = readable(os.fspath(directory).encode())
-    return check(lib.mng_plain_loop(span, len(span), total_bytes, int(direct))) / 1e9
+def plain_loop(directory: str | os.PathLike[str], data: Readable, *, direct: bool) -> float:
+    """Seconds to write and sync `data` (steps of 1 MiB) in `directory`, past the page cache when `direct`.
+
+    Raises: MooseError (EINVAL), for `direct` with data that is not aligned; use `AlignedBuffer`.
+    """
+    name, span = readable(os.fspath(directory).encode()), readable(data)
+    return check(lib.mng_plain_loop(name, len(name), span, len(span), int(direct))) / 1e9

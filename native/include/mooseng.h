@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 // Rises with every change of a declaration below.
-#define MNG_ABI_VERSION 1
+#define MNG_ABI_VERSION 2
 
 // What `mng_start` can make.
 #define MNG_ROLE_MASTER 1
@@ -191,14 +191,15 @@ int64_t mng_store_read(uint64_t handle,
 // Make everything written to a chunk stable. Returns the bytes the chunk holds.
 int64_t mng_store_sync(uint64_t handle, uint64_t chunk, uint32_t version);
 
-// The yardstick for the store: nanoseconds to write and sync `total_bytes` in `directory` without any of its care,
-// past the page cache when `direct` is not 0.
+// The yardstick for the store: nanoseconds to write and sync `data` in `directory` without any of its care, past the
+// page cache when `direct` is not 0.
 //
 // # Safety
-// `directory` is readable for `len` bytes.
+// `directory` is readable for `directory_len` bytes, `data` for `len`.
 int64_t mng_plain_loop(const uint8_t *directory,
+                       uint64_t directory_len,
+                       const uint8_t *data,
                        uint64_t len,
-                       uint64_t total_bytes,
                        uint32_t direct);
 
 #endif  /* MOOSENG_H */

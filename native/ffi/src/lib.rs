@@ -20,7 +20,7 @@ use guard::guard;
 use memory::{MngReply, bytes, bytes_mut};
 
 /// Rises with every change of a declaration below.
-pub const MNG_ABI_VERSION: u32 = 1;
+pub const MNG_ABI_VERSION: u32 = 2;
 
 /// What `mng_start` can make.
 pub const MNG_ROLE_MASTER: u32 = 1;
@@ -327,9 +327,7 @@ pub unsafe extern "C" fn mng_store_write(
     guard(|| {
         // SAFETY: as promised by the caller.
         let data = unsafe { bytes(data, len) }?;
-        let crcs = crc::piece_crcs(offset as usize, data);
-        let stored =
-            objects::get(handle)?.store()?.write(ChunkRef { id: chunk, version }, offset, data, &crcs, true)?;
+        let stored = objects::get(handle)?.store()?.write_own(ChunkRef { id: chunk, version }, offset, data, true)?;
         Ok(i64::from(stored))
     })
 }
@@ -365,18 +363,25 @@ pub extern "C" fn mng_store_sync(handle: u64, chunk: u64, version: u32) -> i64 {
     guard(|| Ok(i64::from(objects::get(handle)?.store()?.sync(ChunkRef { id: chunk, version })?)))
 }
 
-/// The yardstick for the store: nanoseconds to write and sync `total_bytes` in `directory` without any of its care,
-/// past the page cache when `direct` is not 0.
+/// The yardstick for the store: nanoseconds to write and sync `data` in `directory` without any of its care, past the
+/// page cache when `direct` is not 0.
 ///
 /// # Safety
-/// `directory` is readable for `len` bytes.
+/// `directory` is readable for `directory_len` bytes, `data` for `len`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mng_plain_loop(directory: *const u8, len: u64, total_bytes: u64, direct: u32) -> i64 {
+pub unsafe extern "C" fn mng_plain_loop(
+    directory: *const u8,
+    directory_len: u64,
+    data: *const u8,
+    len: u64,
+    direct: u32,
+) -> i64 {
     guard(|| {
         // SAFETY: as promised by the caller.
-        let directory = std::str::from_utf8(unsafe { bytes(directory, len) }?)
+        let (directory, data) = unsafe { (bytes(directory, directory_len)?, bytes(data, len)?) };
+        let directory = std::str::from_utf8(directory)
             .map_err(|_| Error::namespace(libc::EINVAL, "the directory's name is not UTF-8"))?;
-        let time = chunk::bench::plain_loop(Path::new(directory), total_bytes, direct != 0)?;
+        let time = chunk::bench::plain_loop(Path::new(directory), data, direct != 0)?;
         Ok(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
     })
 }

@@ -77,7 +77,7 @@ def test_the_disks_of_another_cluster_are_refused(disk: Path) -> None:
 
 
 def test_the_plain_loop_takes_time_and_leaves_nothing(tmp_path: Path) -> None:
-    assert native.plain_loop(tmp_path, 2 << 20, direct=False) > 0
+    assert native.plain_loop(tmp_path, bytes(2 << 20), direct=False) > 0
     assert list(tmp_path.iterdir()) == []
 
 
