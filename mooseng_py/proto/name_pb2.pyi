@@ -102,10 +102,10 @@ class Open(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., read: _Optional[bool] = ..., write: _Optional[bool] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("inode",)
-    INODE_FIELD_NUMBER: _ClassVar[int]
-    inode: int
-    def __init__(self, inode: _Optional[int] = ...) -> None: ...
+    __slots__ = ("inodes",)
+    INODES_FIELD_NUMBER: _ClassVar[int]
+    inodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, inodes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetChunks(_message.Message):
     __slots__ = ("inode", "first", "count")

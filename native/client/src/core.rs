@@ -19,6 +19,7 @@ use crate::backoff::random;
 use crate::config::ClientConfig;
 use crate::masters::{Masters, Verdict};
 use crate::metrics::{Metrics, add};
+use crate::releases::Releases;
 use crate::servers::Servers;
 use crate::session::{Session, may_be_expired};
 
@@ -35,6 +36,7 @@ pub struct Core {
     pub masters: Masters,
     pub servers: Servers,
     pub metrics: Arc<Metrics>,
+    pub releases: Releases,
     pub dirty_budget: Arc<Semaphore>,
     pub read_budget: Arc<Semaphore>,
     pub closed: AtomicBool,
@@ -62,6 +64,7 @@ impl Core {
             masters: Masters::new(link.clone(), config.masters.clone(), metrics.clone()),
             servers: Servers::new(link, metrics.clone()),
             metrics,
+            releases: Releases::default(),
             dirty_budget: Arc::new(Semaphore::new(DIRTY_BUDGET_BYTES / PERMIT_BYTES)),
             read_budget: Arc::new(Semaphore::new(READ_AHEAD_BUDGET_BYTES / PERMIT_BYTES)),
             closed: AtomicBool::new(false),
@@ -176,7 +179,7 @@ impl Core {
     }
 }
 
-/// Mutations, and the release of a handle: a retry must count once.
+/// Mutations, and the release of handles: a retry must count once.
 fn needs_id(op: &Op) -> bool {
     !matches!(
         op,

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
 use wire::proto::name_request::Op;
-use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, Open, Release, SetAttr};
+use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, Open, SetAttr};
 
 use crate::config::ClientConfig;
 use crate::core::Core;
@@ -21,6 +21,7 @@ use crate::metrics::{Metric, add};
 use crate::pump::kick;
 use crate::read::{ReadData, read_at};
 use crate::readahead::ReadAhead;
+use crate::releases;
 use crate::write::{append, write_at};
 
 /// Written bytes that nobody adds to are sent after this.
@@ -45,6 +46,8 @@ pub struct OpenFlags {
 struct Handle {
     file: FileRef,
     flags: OpenFlags,
+    /// That counts the handle at the leader.
+    session: u64,
     /// Faults of the file that this handle has reported, or that were there before it.
     seen_faults: AtomicU64,
 }
@@ -70,7 +73,8 @@ impl Engine {
         });
         let renewals = tokio::spawn(renew(Arc::downgrade(&engine))).abort_handle();
         let sealing = tokio::spawn(seal_idle(Arc::downgrade(&engine))).abort_handle();
-        *engine.tasks.lock() = vec![renewals, sealing];
+        let telling = tokio::spawn(releases::tell(engine.core.clone())).abort_handle();
+        *engine.tasks.lock() = vec![renewals, sealing, telling];
         Ok(engine)
     }
 
@@ -227,8 +231,8 @@ impl Engine {
             drop(state);
             file
         };
-        let seen_faults = AtomicU64::new(file.state.lock().faults);
-        self.handles.write().insert(handle, Arc::new(Handle { file: file.clone(), flags, seen_faults }));
+        let (session, seen_faults) = (self.core.session().id, AtomicU64::new(file.state.lock().faults));
+        self.handles.write().insert(handle, Arc::new(Handle { file: file.clone(), flags, session, seen_faults }));
         Ok((file, handle))
     }
 
@@ -313,7 +317,7 @@ impl Engine {
         if self.handles.write().remove(&handle).is_none() {
             return Ok(());
         }
-        let (inode, creds) = {
+        {
             let mut files = self.files.lock();
             let mut state = opened.file.state.lock();
             state.readers.remove(&handle);
@@ -321,15 +325,8 @@ impl Engine {
             if state.handles == 0 {
                 files.remove(&opened.file.inode);
             }
-            (opened.file.inode, state.creds.clone())
-        };
-        let core = self.core.clone();
-        tokio::spawn(async move {
-            // The caller need not wait: an unheard release is made good by the renewals.
-            if let Err(error) = core.name(&creds, Op::Release(Release { inode })).await {
-                tracing::debug!(inode, %error, "a release was not heard");
-            }
-        });
+        }
+        self.core.releases.add(opened.session, opened.file.inode);
         opened.report()
     }
 

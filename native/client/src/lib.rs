@@ -16,6 +16,7 @@ mod pump;
 mod ranges;
 mod read;
 mod readahead;
+mod releases;
 mod servers;
 mod session;
 mod write;

@@ -46,7 +46,7 @@ impl Node {
     fn read(&self, request: &NameRequest) -> NameReply {
         match &request.op {
             Some(Op::Open(open)) => self.open(request, open.inode),
-            Some(Op::Release(release)) => self.release(request, release.inode),
+            Some(Op::Release(release)) => self.release(request, &release.inodes),
             Some(Op::Statfs(_)) => self.statfs(),
             _ => self.machine.state().query(request),
         }
@@ -65,8 +65,8 @@ impl Node {
         reply
     }
 
-    fn release(&self, request: &NameRequest, inode: u64) -> NameReply {
-        self.machine.soft.sessions.lock().release(request.session, request.op_id, inode, Instant::now());
+    fn release(&self, request: &NameRequest, inodes: &[u64]) -> NameReply {
+        self.machine.soft.sessions.lock().release(request.session, request.op_id, inodes, Instant::now());
         NameReply::default()
     }
 

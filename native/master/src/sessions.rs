@@ -75,8 +75,8 @@ impl Sessions {
         true
     }
 
-    /// Count one handle less. `op_id` (when not 0) makes retries count once.
-    pub fn release(&mut self, session: u64, op_id: u64, inode: u64, now: Instant) {
+    /// Count one handle less for each entry of `inodes`. `op_id` (when not 0) makes retries count once.
+    pub fn release(&mut self, session: u64, op_id: u64, inodes: &[u64], now: Instant) {
         let Some(entry) = self.live.get_mut(&session) else { return };
         entry.seen = now;
         if op_id != 0 {
@@ -88,12 +88,17 @@ impl Sessions {
             }
             entry.releases.push_back(op_id);
         }
-        if let Some(hold) = entry.holds.get_mut(&inode) {
+        let mut ended = Vec::new();
+        for inode in inodes {
+            let Some(hold) = entry.holds.get_mut(inode) else { continue };
             hold.handles = hold.handles.saturating_sub(1);
             if hold.handles == 0 && !hold.learned {
-                entry.holds.remove(&inode);
-                self.let_go(inode);
+                entry.holds.remove(inode);
+                ended.push(*inode);
             }
+        }
+        for inode in ended {
+            self.let_go(inode);
         }
     }
 
@@ -208,10 +213,10 @@ mod tests {
         let now = Instant::now();
         let mut sessions = Sessions::new(now, TIMEOUT);
         assert!(sessions.open(1, 9, now) && sessions.open(1, 9, now));
-        sessions.release(1, 5, 9, now);
-        sessions.release(1, 5, 9, now);
+        sessions.release(1, 5, &[9], now);
+        sessions.release(1, 5, &[9], now);
         assert!(sessions.is_held(9));
-        sessions.release(1, 6, 9, now);
+        sessions.release(1, 6, &[9], now);
         assert!(!sessions.is_held(9));
     }
 
@@ -220,7 +225,7 @@ mod tests {
         let now = Instant::now();
         let mut sessions = Sessions::new(now, TIMEOUT);
         sessions.renew(1, &[9], now);
-        sessions.release(1, 1, 9, now);
+        sessions.release(1, 1, &[9], now);
         sessions.renew(1, &[], now);
         assert!(sessions.is_held(9));
         sessions.renew(1, &[], now + TIMEOUT / 3);
@@ -293,7 +298,7 @@ mod tests {
             for (op, (what, session, inode)) in steps.into_iter().enumerate() {
                 match what {
                     0 | 1 => { sessions.open(session, inode, now); }
-                    2 => sessions.release(session, op as u64 + 1, inode, now),
+                    2 => sessions.release(session, op as u64 + 1, &[inode, inode], now),
                     3 => sessions.renew(session, &[inode], now),
                     _ => sessions.end(session),
                 }

@@ -231,7 +231,7 @@ impl Client {
     }
 
     pub async fn release(&self, inode: u64) {
-        self.change(Op::Release(proto::Release { inode })).await.unwrap();
+        self.change(Op::Release(proto::Release { inodes: vec![inode] })).await.unwrap();
     }
 
     pub async fn unlink(&self, name: &str) {
