@@ -116,7 +116,7 @@ fn try_open(config: &RaftConfig, path: &Path, lost: bool) -> std::result::Result
     let vote = check_vote(stored, &opened, path)?;
     let snapshots = Snapshots::open(path.join("snapshot"), &config.cluster_id)?;
     check_reach(&opened, &snapshots, path)?;
-    let log = LogStore::start(opened, folder, votes, vote, progress, noted)?;
+    let log = LogStore::start(config.node_id, opened, folder, votes, vote, progress, noted)?;
     Ok(Home { identity, log, vote, snapshots, lock })
 }
 

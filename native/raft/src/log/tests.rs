@@ -20,6 +20,7 @@ use crate::types::{Command, Entry, LogId, Types, Vote, log_id, term_of};
 use crate::vote::{Stored, VoteFile};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
+const NODE_ID: u64 = 1;
 
 /// Test double: a state machine without a state.
 struct Nothing;
@@ -53,7 +54,7 @@ fn try_open(path: &Path) -> Result<(LogStore, Option<Vote>), OpenError> {
     let vote = if let Stored::Vote(vote) = stored { Some(vote) } else { None };
     let (progress, noted) = ProgressFile::open(&path.join("progress"))?;
     let opened = open(&folder, &noted)?;
-    Ok((LogStore::start(opened, folder, votes, vote, progress, noted)?, vote))
+    Ok((LogStore::start(NODE_ID, opened, folder, votes, vote, progress, noted)?, vote))
 }
 
 fn reopen(path: &Path) -> LogStore {

@@ -1,5 +1,6 @@
-//! The one thread that writes log and vote, in the order they were handed over. Whatever waits when a sync ends goes
-//! into the next batch: one write, one sync. A failed write or sync is never retried: the log is fenced for good.
+//! Writes log and vote in the order they were handed over: in a thread of its own, or, for a follower with a quick disk,
+//! in the caller's. Whatever waits when a sync ends goes into the next batch: one write, one sync. A failed write or
+//! sync is never retried: the log is fenced for good.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use base::{Buffer, Error, Result};
 use openraft::EntryPayload;
 use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::oneshot;
 
@@ -43,12 +45,12 @@ pub struct Writer {
     pub shared: Arc<Shared>,
     pub folder: Folder,
     pub votes: VoteFile,
-    pub tasks: Receiver<Task>,
     pub current: Option<Arc<Segment>>,
     /// Where the next batch goes in `current`.
     pub end: u64,
     pub last_batch: u64,
     pub life: u32,
+    pub stopped: bool,
 }
 
 /// A record to be written: its salt is known when its segment is.
@@ -73,32 +75,46 @@ struct Batch {
     purges: Vec<LogId>,
 }
 
-impl Writer {
-    pub fn run(mut self) {
-        while let Ok(first) = self.tasks.recv() {
-            let mut next = Some(first);
-            let mut batch = Batch::default();
-            while let Some(task) = next.take() {
-                match task {
-                    Task::Vote { vote, done } => {
-                        // A term is durable before its entries, and after those of the terms before.
-                        self.flush(std::mem::take(&mut batch));
-                        let outcome = self.save_vote(&vote);
-                        let _ = done.send(outcome);
-                    }
-                    Task::Stop { done } => {
-                        self.flush(std::mem::take(&mut batch));
-                        let _ = done.send(self.fenced());
-                        return;
-                    }
-                    task => batch.add(task, self.last_batch + 1, self.life),
-                }
-                if batch.bytes < BATCH_BYTES {
-                    next = self.tasks.try_recv().ok();
-                }
-            }
-            self.flush(batch);
+/// The thread: whatever is handed over, until the log is closed.
+pub fn run(writer: &Mutex<Writer>, tasks: &Receiver<Task>) {
+    while let Ok(first) = tasks.recv() {
+        let mut writer = writer.lock();
+        let mut taken = 1;
+        writer.work(first, || tasks.try_recv().ok().inspect(|_| taken += 1));
+        // While the writer is held: whoever finds nothing queued and takes it comes after all of these.
+        writer.shared.done(taken);
+        if writer.stopped {
+            return;
         }
+    }
+}
+
+impl Writer {
+    /// Carry out `first` and what `more` has, as few batches as may be.
+    pub fn work(&mut self, first: Task, mut more: impl FnMut() -> Option<Task>) {
+        let mut next = Some(first);
+        let mut batch = Batch::default();
+        while let Some(task) = next.take() {
+            match task {
+                Task::Vote { vote, done } => {
+                    // A term is durable before its entries, and after those of the terms before.
+                    self.flush(std::mem::take(&mut batch));
+                    let outcome = self.save_vote(&vote);
+                    let _ = done.send(outcome);
+                }
+                Task::Stop { done } => {
+                    self.flush(std::mem::take(&mut batch));
+                    self.stopped = true;
+                    let _ = done.send(self.fenced());
+                    return;
+                }
+                task => batch.add(task, self.last_batch + 1, self.life),
+            }
+            if batch.bytes < BATCH_BYTES {
+                next = more();
+            }
+        }
+        self.flush(batch);
     }
 
     fn fenced(&self) -> std::io::Result<()> {
