@@ -1,5 +1,6 @@
 //! The sending half of one connection: frames go out in order, whole, and never block the caller's thread.
-//! A frame is written at once when the socket takes it; what is left goes through a bounded queue and one task.
+//! A frame is written at once when the socket takes it; what is left goes through a bounded queue and one task. So do
+//! frames that others will join soon: one write carries them all.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,6 +16,14 @@ use crate::frame::{HEADER_BYTES, Kind, encode_header};
 /// Bytes that may wait in one connection before senders wait themselves: 16 full frames. Smaller starves a fast
 /// link, larger only hides a slow one.
 const QUEUE_BYTES: usize = 16 << 20;
+
+/// When a frame is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Now,
+    /// With those that the tasks which are ready to run send.
+    Soon,
+}
 
 enum Piece {
     Small(Vec<u8>),
@@ -63,6 +72,21 @@ impl Outbox {
         message: &[u8],
         payload: Option<Arc<Buffer>>,
     ) -> Result<()> {
+        self.send_when(When::Now, kind, method, id, message, payload).await
+    }
+
+    pub async fn send_when(
+        &self,
+        when: When,
+        kind: Kind,
+        method: u16,
+        id: u64,
+        message: &[u8],
+        payload: Option<Arc<Buffer>>,
+    ) -> Result<()> {
+        let mut head = Vec::with_capacity(HEADER_BYTES + message.len());
+        head.extend_from_slice(&encode_header(kind, method, id, message, payload.as_ref().map_or(0, |it| it.len())));
+        head.extend_from_slice(message);
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
@@ -73,7 +97,7 @@ impl Outbox {
                     return Err(closed());
                 }
                 if queue.waiting_bytes < QUEUE_BYTES {
-                    return self.post(queue, kind, method, id, message, payload);
+                    return self.post(queue, when, head, payload);
                 }
             }
             drained.await;
@@ -83,23 +107,20 @@ impl Outbox {
     fn post(
         &self,
         mut queue: parking_lot::MutexGuard<'_, Queue>,
-        kind: Kind,
-        method: u16,
-        id: u64,
-        message: &[u8],
+        when: When,
+        head: Vec<u8>,
         payload: Option<Arc<Buffer>>,
     ) -> Result<()> {
-        let payload_len = payload.as_ref().map_or(0, |payload| payload.len());
-        let mut head = Vec::with_capacity(HEADER_BYTES + message.len());
-        head.extend_from_slice(&encode_header(kind, method, id, message, payload_len));
-        head.extend_from_slice(message);
         let was_empty = queue.pieces.is_empty();
-        queue.waiting_bytes += head.len() + payload_len;
+        queue.waiting_bytes += head.len() + payload.as_ref().map_or(0, |payload| payload.len());
         queue.pieces.push_back(Piece::Small(head));
         if let Some(payload) = payload {
             queue.pieces.push_back(Piece::Large(payload));
         }
-        if was_empty && let Err(error) = self.write_some(&mut queue) {
+        if was_empty
+            && when == When::Now
+            && let Err(error) = self.write_some(&mut queue)
+        {
             queue.closed = true;
             return Err(Error::from(error).context("sending a frame"));
         }
@@ -132,6 +153,8 @@ impl Outbox {
     async fn drain(self: Arc<Outbox>) {
         loop {
             self.filled.notified().await;
+            // Let those that are about to send do it first.
+            tokio::task::yield_now().await;
             loop {
                 let ready = self.stream.writable().await;
                 let mut queue = self.queue.lock();

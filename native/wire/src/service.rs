@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::frame::{Frame, Kind, read_frame};
 use crate::link::{check_hello, decode, tune};
 use crate::method::Method;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, When};
 use crate::proto;
 
 /// Requests of one connection that run at a time; then its socket is not read.
@@ -208,15 +208,18 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
                 return;
             }
         };
-        let (handler, peer, outbox) = (handler.clone(), peer.clone(), outbox.clone());
+        let (handler, peer, outbox, room) = (handler.clone(), peer.clone(), outbox.clone(), room.clone());
         tokio::spawn(async move {
             let (method, id) = (frame.method, frame.id);
-            let sent = match dispatch(handler, peer, frame).await {
-                Ok(response) => outbox.send(Kind::Reply, method, id, &response.message, response.payload).await,
-                Err(error) => {
-                    outbox.send(Kind::Failure, method, id, &proto::Error::from(error).encode_to_vec(), None).await
-                }
+            let (kind, message, payload) = match dispatch(handler, peer, frame).await {
+                Ok(response) => (Kind::Reply, response.message, response.payload),
+                Err(error) => (Kind::Failure, proto::Error::from(error).encode_to_vec(), None),
             };
+            // Requests that came together are mostly answered together: changes of one commit, reads of one moment.
+            // One more permit is with the reader, for the next one.
+            let alone = room.available_permits() + 2 >= IN_FLIGHT;
+            let when = if alone { When::Now } else { When::Soon };
+            let sent = outbox.send_when(when, kind, method, id, &message, payload).await;
             drop((sent, permit));
         });
     }
