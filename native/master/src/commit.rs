@@ -1,6 +1,7 @@
 //! Group commit: mutations wait in one bounded queue; whatever waits becomes one Raft entry while earlier ones are on
-//! their way. Stamps each command with the leader's clock and randomness. Never decides what a command may do.
+//! their way, with what is about to come. Stamps each command with the leader's clock and randomness. Never decides what a command may do.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,8 @@ use wire::proto::{AdminCommand, AdminReply, Batch, BatchReply, Command, NameRequ
 
 use crate::machine::Machine;
 use crate::metrics::Metrics;
+use crate::moment::Moment;
+use crate::patience::Patience;
 
 /// Mutations that may wait. More only adds latency: at 10,000 a second the last one waits 0.4 s already.
 const QUEUE: usize = 4096;
@@ -41,9 +44,15 @@ pub struct Committer {
 
 impl Committer {
     /// `window`: entries on their way at a time.
-    pub fn start(consensus: Arc<Consensus>, machine: Arc<Machine>, metrics: Arc<Metrics>, window: usize) -> Committer {
+    pub fn start(
+        consensus: Arc<Consensus>,
+        machine: Arc<Machine>,
+        metrics: Arc<Metrics>,
+        window: usize,
+        moment: Moment,
+    ) -> Committer {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(propose(consensus, machine, metrics, window, waiting)).abort_handle();
+        let task = tokio::spawn(propose(consensus, machine, metrics, window, waiting, moment)).abort_handle();
         Committer { queue, task }
     }
 
@@ -136,59 +145,82 @@ async fn propose(
     metrics: Arc<Metrics>,
     window: usize,
     mut queue: mpsc::Receiver<Waiting>,
+    moment: Moment,
 ) {
-    let mut stamps = Stamps::new();
+    let (mut stamps, mut patience) = (Stamps::new(), Patience::default());
     let mut on_the_way = FuturesUnordered::new();
-    let mut left = None;
+    let mut held = VecDeque::new();
     loop {
-        let first = match left.take() {
-            Some(first) if on_the_way.len() < window => first,
-            held => {
-                left = held;
-                tokio::select! {
-                    // First, so that a new entry is polled, and thereby submitted, before the next one is made.
-                    biased;
-                    Some(()) = on_the_way.next() => continue,
-                    first = queue.recv(), if left.is_none() && on_the_way.len() < window => match first {
-                        Some(first) => first,
-                        None => return,
-                    },
-                }
-            }
-        };
-        let (batch, replies) = gather(first, &mut queue, &mut left, &mut stamps);
+        let may_begin = on_the_way.len() < window;
+        tokio::select! {
+            // First, so that a new entry is polled, and thereby submitted, before the next one is made.
+            biased;
+            Some(()) = on_the_way.next() => continue,
+            () = std::future::ready(()), if may_begin && !held.is_empty() => {}
+            first = queue.recv(), if may_begin => match first {
+                Some(first) => hold(first, &mut held, &mut patience),
+                None => return,
+            },
+        }
+        while held.len() < BATCH_COMMANDS
+            && let Ok(more) = queue.try_recv()
+        {
+            hold(more, &mut held, &mut patience);
+        }
+        let wait_for = patience.wait_for(Instant::now(), held.len());
+        if wait_for > 0 && on_the_way.is_empty() {
+            let enough = held.len() + wait_for;
+            await_more(&mut queue, enough, &moment, &mut held, &mut patience).await;
+        }
+        let (batch, replies) = gather(&mut held, &mut stamps);
         metrics.batch(replies.len());
         on_the_way.push(carry(&consensus, &machine, &metrics, batch, replies));
     }
 }
 
+fn hold(waiting: Waiting, held: &mut VecDeque<Waiting>, patience: &mut Patience) {
+    patience.saw(waiting.since);
+    held.push_back(waiting);
+}
+
+/// Take what comes until there are `enough`, a moment at most.
+async fn await_more(
+    queue: &mut mpsc::Receiver<Waiting>,
+    enough: usize,
+    moment: &Moment,
+    held: &mut VecDeque<Waiting>,
+    patience: &mut Patience,
+) {
+    let mut over = std::pin::pin!(moment.pass());
+    while held.len() < enough.min(BATCH_COMMANDS) {
+        tokio::select! {
+            biased;
+            more = queue.recv() => match more {
+                Some(more) => hold(more, held, patience),
+                None => return,
+            },
+            () = &mut over => return,
+        }
+    }
+}
+
 type Replies = Vec<(Instant, oneshot::Sender<Result<Bytes>>)>;
 
-/// Everything that waits, up to the limits. What no longer fits stays in `left` for the next entry.
-fn gather(
-    first: Waiting,
-    queue: &mut mpsc::Receiver<Waiting>,
-    left: &mut Option<Waiting>,
-    stamps: &mut Stamps,
-) -> (Bytes, Replies) {
+/// An entry of what is held, up to the limits. What no longer fits stays for the next one.
+fn gather(held: &mut VecDeque<Waiting>, stamps: &mut Stamps) -> (Bytes, Replies) {
     let now_ns = stamps.now_ns(base::time::wall_ns());
     let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let mut next = Some(first);
-    while let Some(waiting) = next.take() {
+    let fits = |next: &Waiting, count: usize, bytes: usize| {
+        count == 0 || (count < BATCH_COMMANDS && bytes + next.bytes <= BATCH_BYTES)
+    };
+    while held.front().is_some_and(|next| fits(next, commands.len(), bytes))
+        && let Some(waiting) = held.pop_front()
+    {
         // A caller that gave up may retry under its operation id; its change is not started any more.
         if !waiting.reply.is_closed() {
             bytes += waiting.bytes;
             commands.push(Command { now_ns, seed: stamps.seed(), what: Some(waiting.what) });
             replies.push((waiting.since, waiting.reply));
-        }
-        if commands.len() < BATCH_COMMANDS
-            && let Ok(waiting) = queue.try_recv()
-        {
-            if bytes + waiting.bytes > BATCH_BYTES {
-                *left = Some(waiting);
-            } else {
-                next = Some(waiting);
-            }
         }
     }
     (Batch { commands }.encode_to_vec().into(), replies)
@@ -249,25 +281,20 @@ mod tests {
 
     #[test]
     fn all_that_waits_becomes_one_entry_up_to_the_limit_of_bytes() {
-        let (sender, mut queue) = mpsc::channel(10);
-        let (first, _first_answer) = waiting(10);
-        let (second, _second_answer) = waiting(10);
-        let (third, _third_answer) = waiting(BATCH_BYTES);
-        for waiting in [second, third] {
-            assert!(sender.try_send(waiting).is_ok());
-        }
-        let mut left = None;
-        let (batch, replies) = gather(first, &mut queue, &mut left, &mut Stamps::new());
+        let (mut held, answers): (VecDeque<_>, Vec<_>) = [10, 10, BATCH_BYTES].map(waiting).into_iter().unzip();
+        let (batch, replies) = gather(&mut held, &mut Stamps::new());
         assert_eq!((Batch::decode(batch).unwrap().commands.len(), replies.len()), (2, 2));
-        assert_eq!(left.unwrap().bytes, BATCH_BYTES);
+        assert_eq!(held.front().unwrap().bytes, BATCH_BYTES);
+        let (batch, _) = gather(&mut held, &mut Stamps::new());
+        assert_eq!(Batch::decode(batch).unwrap().commands.len(), 1, "alone it may be as large");
+        drop(answers);
     }
 
     #[test]
     fn a_change_whose_caller_left_is_not_started() {
-        let (_sender, mut queue) = mpsc::channel::<Waiting>(1);
         let (first, answer) = waiting(10);
         drop(answer);
-        let (_, replies) = gather(first, &mut queue, &mut None, &mut Stamps::new());
+        let (_, replies) = gather(&mut VecDeque::from([first]), &mut Stamps::new());
         assert!(replies.is_empty());
     }
 }

@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::lead;
 use crate::machine::Machine;
 use crate::metrics::{Metric, Metrics};
+use crate::moment::Moment;
 use crate::node::{Node, Running};
 use crate::peers;
 use crate::servers::Servers;
@@ -46,11 +47,12 @@ impl Master {
     /// Open the data, join the other masters, serve. Must run inside a tokio runtime.
     pub async fn start(config: MasterConfig) -> Result<Arc<Master>> {
         config.check()?;
+        let moment = Moment::new()?;
         let server = Server::bind(&config.listen).await?;
         let address = server.address()?.to_string();
         let machine = Arc::new(Machine::new(config.session_timeout()));
         let consensus = Consensus::start(raft_config(&config), machine.clone()).await?;
-        let node = Arc::new(new_node(config, machine, consensus));
+        let node = Arc::new(new_node(config, machine, consensus, moment));
         if let Err(error) = node.check_cluster() {
             node.consensus.stop().await;
             return Err(error);
@@ -137,11 +139,11 @@ fn raft_config(config: &MasterConfig) -> RaftConfig {
     }
 }
 
-fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensus>) -> Node {
+fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensus>, moment: Moment) -> Node {
     let metrics = Arc::new(Metrics::default());
     Node {
         leadership: consensus.leadership(),
-        committer: Committer::start(consensus.clone(), machine.clone(), metrics.clone(), config.commit_window),
+        committer: Committer::start(consensus.clone(), machine.clone(), metrics.clone(), config.commit_window, moment),
         machine,
         consensus,
         metrics,
