@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= .mooseng
 PROFILE ?= demo
+# Cargo's, for the library that Python loads: `dist` is optimised as a whole, `release` is quicker to build again.
+NATIVE_PROFILE ?= dist
 # A docker provider plugin for tests, used only where PATH has no genuine one.
 DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
@@ -31,7 +33,7 @@ build: $(VENV)/.built ## the native core, built into the environment
 $(VENV)/.built: $(VENV)/.ready $(NATIVE_SOURCES) native/include/mooseng.h
 	@tools/check-machine "$(PYTHON)"
 	@echo "building the native core: some minutes the first time (log: $(VENV)/build.log)"
-	@source $(BIN)/activate && maturin develop --release --locked > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@source $(BIN)/activate && maturin develop --profile $(NATIVE_PROFILE) --locked > $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@touch $@
 
 demo: build ## nine nodes, real files, failures, nothing lost: the demonstration
