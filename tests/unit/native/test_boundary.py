@@ -77,10 +77,15 @@ def test_a_wait_given_up_does_not_disturb_the_next_call() -> None:
 
 def test_ctrl_c_ends_a_wait() -> None:
     timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        check(lib.mng_test_sleep(30_000))
-    timer.join()
+    # A shell that runs its commands in the background starts them with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            check(lib.mng_test_sleep(30_000))
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_other_threads_run_while_one_waits() -> None:
