@@ -42,7 +42,16 @@ FIGURES = [
     Figure(
         "4 KiB create+write+close, 1 worker", "bench_create_write_close_4k[1-worker]", "operations_per_s", "/s", 800
     ),
-    Figure("the same, 8 workers", "bench_create_write_close_4k[8-workers]", "operations_per_s", "/s", 2000),
+    Figure(
+        "the same, 8 workers in one directory", "bench_create_write_close_4k[8-workers]", "operations_per_s", "/s", 2000
+    ),
+    Figure(
+        "the same, 8 workers with their own",
+        "bench_create_write_close_4k[8-workers-8-directories]",
+        "operations_per_s",
+        "/s",
+        2000,
+    ),
     Figure("stall at leader fail-over", "bench_longest_stall[leader]", "longest_stall_s", "s", at_most=3),
     Figure("stall at a chunkserver's death", "bench_longest_stall[chunkserver]", "longest_stall_s", "s", at_most=1),
     Figure("CRC-32C on one core", "bench_crc32c[1-mib-cached]", "mb_per_s", "MB/s", at_least=10_000),

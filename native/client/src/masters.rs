@@ -1,7 +1,7 @@
 //! Asks the leader, whoever that is now: follows hints, goes round the masters, waits between rounds, gives up at the
 //! deadline. Knows nothing of what is asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,8 @@ impl Masters {
     /// Ask until the leader answers or the deadline passes. The same bytes are sent at each try.
     pub async fn ask<M: Answer>(&self, method: Method, message: &[u8], deadline: Deadline) -> Verdict<M> {
         let (mut maybe_done, mut backoff, mut hops, mut patience) = (false, Backoff::default(), 0, FIRST_TRY);
+        // What each master said last: one knows what is missing, another is not there.
+        let mut said = BTreeMap::new();
         loop {
             let target = self.guess.lock().pick(&self.addresses);
             let last =
@@ -126,11 +128,12 @@ impl Masters {
                     }
                 };
             add(&self.metrics.counters.name_retries, 1);
+            said.insert(target, last.message);
             if deadline.passed() {
                 let masters = self.addresses.join(", ");
+                let reasons = said.into_values().collect::<Vec<_>>().join("; ");
                 let sentence = format!(
-                    "no leader among the masters {masters} answered {method:?} in time; check that a majority of them runs: {}",
-                    last.message
+                    "no leader among the masters {masters} answered {method:?} in time; check that a majority of them runs: {reasons}"
                 );
                 return Verdict { outcome: Err(Error::unavailable(sentence)), maybe_done };
             }
@@ -156,7 +159,7 @@ impl Masters {
                 Err(error) => Try::Refused(error.context(target)),
                 Ok(mut answer) => match answer.take_error().map(Error::from) {
                     None => Try::Answered(answer),
-                    Some(error) if is_elsewhere(&error) => Try::Elsewhere(error),
+                    Some(error) if is_elsewhere(&error) => Try::Elsewhere(error.context(target)),
                     Some(error) => Try::Refused(error),
                 },
             },
