@@ -74,6 +74,12 @@ def docker(*words: str) -> str:
     return run("docker", *words)
 
 
+def without_keys(settings: str) -> str:
+    """A stack's settings without what `pulumi stack init` adds for its secrets: another stack cannot use it."""
+    own = ("encryptionsalt:", "encryptedkey:", "secretsprovider:")
+    return "".join(line for line in settings.splitlines(keepends=True) if not line.startswith(own))
+
+
 class Stack:
     """A stack that copies the configuration of stack `ci` under a name of its own. Only `up` makes containers."""
 
@@ -90,7 +96,8 @@ class Stack:
             made.mkdir()
         self._copy_checkout()
         self.env = self._environment(directory, plugins)
-        shutil.copy(self.work / "Pulumi.ci.yaml", self.work / f"Pulumi.{name}.yaml")
+        settings = (self.work / "Pulumi.ci.yaml").read_text()
+        (self.work / f"Pulumi.{name}.yaml").write_text(without_keys(settings))
         self.pulumi("stack", "init", name)
         self.configure({"port_offset": port_offset, "mounts": str(self.mounts), "image.name": image})
         run("mount", "--bind", self.mounts, self.mounts)
