@@ -6,6 +6,7 @@ Used by the demonstration and by the cluster tests. Never reaches into a daemon 
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import socket
 import threading
@@ -29,6 +30,7 @@ __all__ = [
     "Operated",
     "flip_byte",
     "free_port_offset",
+    "read_past_cache",
     "run_mooseng",
     "sha256",
     "tree_hashes",
@@ -143,6 +145,16 @@ def flip_byte(path: Path, offset: int) -> None:
         (value,) = os.pread(fd, 1, offset)
         os.pwrite(fd, bytes([value ^ 0x40]), offset)
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_past_cache(path: Path, offset: int, length: int) -> bytes:
+    """So many bytes at `offset`, both multiples of 4096, from the daemon and not from the kernel's page cache. Source: open(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, length) as pages:
+            return pages[: os.preadv(fd, [pages], offset)]
     finally:
         os.close(fd)
 

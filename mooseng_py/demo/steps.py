@@ -15,6 +15,7 @@ from mooseng_py.demo.harness import (
     Activity,
     Operated,
     flip_byte,
+    read_past_cache,
     sha256,
     tree_hashes,
     wait_until,
@@ -215,14 +216,17 @@ def flip(demo: Demonstration) -> str:
     require(demo.cluster.find_block(server, content) is None, "the flip did not reach the disk")
     begin = time.monotonic()
 
+    paths = [demo.cluster.mount(index) / "big.bin" for index in (1, 2, 3)]
+
     def repaired() -> bool:
-        # Reads go to any copy: read until one met the bad block, and hold each answer against what was written.
-        for index in (1, 2, 3):
-            path = demo.cluster.mount(index) / "big.bin"
-            require(sha256(path) == demo.expected["big.bin"], f"mount {index} returned wrong bytes")
+        # Each open begins with another copy: read until one met the bad block, and hold each answer against what was written.
+        for path in paths:
+            require(read_past_cache(path, 100 * MIB, BLOCK_BYTES) == content, f"{path} returned wrong bytes")
         return demo.cluster.find_block(server, content) is not None
 
     wait_until("the bad copy repaired", repaired, timeout_s=180)
+    for path in paths:
+        require(sha256(path) == demo.expected["big.bin"], f"{path} is not as it was written")
     demo.cluster.wait_until_whole()
     seconds = time.monotonic() - begin
     demo.note("flipped byte found and repaired", f"{seconds:.1f} s")
