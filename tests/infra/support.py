@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from infra.policy import CONTAINER, Resource
 from infra.program import main
 
 ROOT = Path(__file__).parents[2]
+# Pulumi takes the thread's loop, and a test that ran one before may have left none.
+_LOOP = asyncio.new_event_loop()
+atexit.register(_LOOP.close)
 STACKS = ("minimal", "dev", "demo", "prod", "ci")
 PASSWORD = "correct horse"
 SECRET = "mooseng:grafanaPassword"
@@ -100,6 +105,7 @@ def run(
     """Run the program for a stack with `config`, or its committed file and a password. Raises: RunError."""
     values = {**committed(stack), SECRET: PASSWORD} if config is None else config
     outcome = Outcome()
+    asyncio.set_event_loop(_LOOP)
     mocks.set_mocks(_Mocks(), project="mooseng", stack=stack, preview=preview, monitor=_Monitor(outcome))
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     set_all_config(texts, list(secrets))
