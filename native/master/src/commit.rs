@@ -1,5 +1,6 @@
 //! Group commit: mutations wait in one bounded queue; whatever waits becomes one Raft entry while earlier ones are on
-//! their way, with what is about to come. Stamps each command with the leader's clock and randomness. Never decides what a command may do.
+//! their way, with what is about to come. Stamps each command with the leader's clock and randomness. Never decides
+//! what a command may do.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -210,12 +211,11 @@ type Replies = Vec<(Instant, oneshot::Sender<Result<Bytes>>)>;
 fn gather(held: &mut VecDeque<Waiting>, stamps: &mut Stamps) -> (Bytes, Replies) {
     let now_ns = stamps.now_ns(base::time::wall_ns());
     let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let fits = |next: &Waiting, count: usize, bytes: usize| {
-        count == 0 || (count < BATCH_COMMANDS && bytes + next.bytes <= BATCH_BYTES)
-    };
-    while held.front().is_some_and(|next| fits(next, commands.len(), bytes))
-        && let Some(waiting) = held.pop_front()
-    {
+    while let Some(waiting) = held.pop_front() {
+        if !commands.is_empty() && (commands.len() == BATCH_COMMANDS || bytes + waiting.bytes > BATCH_BYTES) {
+            held.push_front(waiting);
+            break;
+        }
         // A caller that gave up may retry under its operation id; its change is not started any more.
         if !waiting.reply.is_closed() {
             bytes += waiting.bytes;

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::frame::{Frame, Kind, read_frame};
 use crate::method::Method;
-use crate::outbox::{Outbox, closed};
+use crate::outbox::{Outbox, When, closed};
 use crate::proto;
 
 /// Rises with any change that an older peer would misread.
@@ -136,7 +136,7 @@ impl Link {
             let (sender, receiver) = oneshot::channel();
             self.waiting.lock().as_mut().ok_or_else(closed)?.insert(id, sender);
             let _forget = Forget { waiting: &self.waiting, id };
-            self.outbox.send(Kind::Request, method as u16, id, message, payload).await?;
+            self.outbox.send(When::Now, Kind::Request, method as u16, id, message, payload).await?;
             receiver.await.map_err(|_| closed())?
         };
         match tokio::time::timeout(deadline.left(), exchange).await {

@@ -66,17 +66,6 @@ impl Outbox {
     /// Hand over one frame; waits only while the queue is full. Cancelling leaves no half frame.
     pub async fn send(
         &self,
-        kind: Kind,
-        method: u16,
-        id: u64,
-        message: &[u8],
-        payload: Option<Arc<Buffer>>,
-    ) -> Result<()> {
-        self.send_when(When::Now, kind, method, id, message, payload).await
-    }
-
-    pub async fn send_when(
-        &self,
         when: When,
         kind: Kind,
         method: u16,

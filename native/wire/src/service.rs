@@ -63,7 +63,7 @@ pub struct Peer {
 impl Peer {
     /// Send something unasked; an error means that the connection is gone.
     pub async fn push<M: Message>(&self, method: Method, message: &M) -> Result<()> {
-        self.outbox.send(Kind::Push, method as u16, 0, &message.encode_to_vec(), None).await
+        self.outbox.send(When::Now, Kind::Push, method as u16, 0, &message.encode_to_vec(), None).await
     }
 
     pub fn is_closed(&self) -> bool {
@@ -219,7 +219,7 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
             // One more permit is with the reader, for the next one.
             let alone = room.available_permits() + 2 >= IN_FLIGHT;
             let when = if alone { When::Now } else { When::Soon };
-            let sent = outbox.send_when(when, kind, method, id, &message, payload).await;
+            let sent = outbox.send(when, kind, method, id, &message, payload).await;
             drop((sent, permit));
         });
     }
@@ -246,13 +246,10 @@ async fn greet<H: Handler>(
         check_hello(&handler.hello(), &theirs)?;
         Ok(theirs)
     })();
-    match &outcome {
-        Ok(_) => outbox.send(Kind::Reply, frame.method, frame.id, &handler.hello().encode_to_vec(), None).await?,
-        Err(error) => {
-            outbox
-                .send(Kind::Failure, frame.method, frame.id, &proto::Error::from(error.clone()).encode_to_vec(), None)
-                .await?;
-        }
-    }
+    let (kind, message) = match &outcome {
+        Ok(_) => (Kind::Reply, handler.hello().encode_to_vec()),
+        Err(error) => (Kind::Failure, proto::Error::from(error.clone()).encode_to_vec()),
+    };
+    outbox.send(When::Now, kind, frame.method, frame.id, &message, None).await?;
     outcome
 }

@@ -32,7 +32,7 @@ const QUEUE_BYTES: usize = 64 << 20;
 /// Bytes of entries read at once for a follower: they must fit one message.
 const READ_BYTES: usize = 1 << 20;
 /// A follower writes up to so many bytes itself while its disk takes less than this for a batch: handing them to the
-/// thread and back costs two wake-ups, a fifth of a commit. A leader never does: it sends to its followers meanwhile.
+/// thread and back costs two of a commit's eight wake-ups. A leader never does: it sends to its followers meanwhile.
 const INLINE_BYTES: usize = 64 << 10;
 const INLINE_NS: u64 = 1_000_000;
 
