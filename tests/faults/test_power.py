@@ -16,6 +16,7 @@ import pytest
 
 from mooseng_py.demo.harness import Cluster, free_port_offset, wait_until
 from tests.faults.images import Image, images
+from tests.faults.tracing import is_running
 
 KIB = 1 << 10
 BLOCK = 4096
@@ -181,14 +182,11 @@ def cut(cluster: Cluster, disks: list[Image]) -> None:
     for node in nodes:
         os.kill(int(node["pid"]), signal.SIGKILL)
     for node in nodes:
-        wait_until(f"{node['name']} gone", partial(gone, int(node["pid"])))
+        wait_until(f"{node['name']} gone", partial(ended, int(node["pid"])))
     for disk in disks:
         disk.detach()
         disk.attach()
 
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in ("Z", "X")
-    except FileNotFoundError:
-        return True
+def ended(pid: int) -> bool:
+    return not is_running(pid)

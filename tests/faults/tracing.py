@@ -25,7 +25,7 @@ def injected(pid: int, *rules: str, paths: Sequence[Path] = (), timeout_s: float
         deadline = time.monotonic() + timeout_s
         while not _all_traced(pid, tracer.pid):
             if tracer.poll() is not None:
-                if not _is_running(pid):
+                if not is_running(pid):
                     break  # the fault was its death, and came before the last thread was attached
                 raise OSError(f"strace ended: {tracer.stderr.read() if tracer.stderr else ''}")
             if time.monotonic() > deadline:
@@ -44,17 +44,18 @@ def injected(pid: int, *rules: str, paths: Sequence[Path] = (), timeout_s: float
             tracer.stderr.close()
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie. What ends while it is read gives ESRCH, afterwards ENOENT."""
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 def _all_traced(pid: int, tracer: int) -> bool:
-    """Whether every thread is traced by now."""
+    """Whether every thread is traced by now; not, if one ended meanwhile."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         return all(f"TracerPid:\t{tracer}\n" in Path(f"/proc/{pid}/task/{t}/status").read_text() for t in threads)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
