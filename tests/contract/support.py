@@ -4,7 +4,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 KIB = 1 << 10
@@ -30,8 +30,16 @@ def refused(call):
 """
 
 
-def as_user(script: str, *, cwd: Path, uid: int = 1234, gid: int = 1234, groups: tuple[int, ...] = ()) -> str:
-    """Run Python code in `cwd` as another user, in a child process; return what it printed."""
+def as_user(
+    script: str,
+    *,
+    cwd: Path,
+    uid: int = 1234,
+    gid: int = 1234,
+    groups: tuple[int, ...] = (),
+    names: Mapping[str, object] | None = None,
+) -> str:
+    """Run Python code in `cwd` as another user, in a child process, with `names` known; return what it printed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -42,7 +50,7 @@ def as_user(script: str, *, cwd: Path, uid: int = 1234, gid: int = 1234, groups:
             os.setuid(uid)
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
-                exec(TRY + script, {"os": os, "errno": errno})
+                exec(TRY + script, {"os": os, "errno": errno, **(names or {})})
             os.write(writer, printed.getvalue().encode())
         except BaseException as error:  # noqa: BLE001 - the child reports whatever happened and never returns
             os.write(writer, f"failed: {error!r}".encode())

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -206,6 +207,52 @@ def test_a_user_that_changes_the_content_clears_set_id_bits(folder: Path, change
     (folder / "f").chmod(0o6777)
     assert as_user(change, cwd=folder) == ""
     assert mode(folder / "f") == 0o777
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
+@pytest.mark.parametrize(("before", "after"), [(0o4755, 0o755), (0o2755, 0o755), (0o6777, 0o777), (0o2745, 0o2745)])
+def test_a_users_write_clears_set_id_bits_before_the_file_is_closed(
+    folder: Path, size: int, before: int, after: int
+) -> None:
+    folder.chmod(0o777)
+    steps = [
+        f"fd = os.open('f', os.O_CREAT | os.O_RDWR); os.write(fd, b'x' * {size})",
+        f"os.fchmod(fd, {before}); os.pwrite(fd, b'y', 3)",
+        "print(oct(os.fstat(fd).st_mode & 0o7777))",
+    ]
+    assert as_user("\n".join(steps), cwd=folder) == oct(after)
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
+def test_set_id_bits_that_a_user_sets_after_its_last_write_stay(folder: Path, size: int) -> None:
+    """As `cp -p` does: the bytes, then owner and mode, then close."""
+    folder.chmod(0o777)
+    script = (
+        f"fd = os.open('f', os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * {size}); os.fchmod(fd, 0o6755); os.close(fd)"
+    )
+    assert as_user(script, cwd=folder) == ""
+    assert mode(folder / "f") == 0o6755
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
+def test_set_id_bits_follow_who_writes_not_who_opened(folder: Path, size: int) -> None:
+    path = folder / "f"
+    path.write_bytes(b"x" * size)
+    with path.open("r+b", buffering=0) as file:
+        path.chmod(0o4755)
+        as_user(f"os.pwrite({file.fileno()}, b'y', 0)", cwd=folder)
+        assert mode(path) == 0o755, "root opened it, a user wrote"
+    os.chown(path, 1234, 1234)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        script = "socket.send_fds(writer, [b'f'], [os.open('f', os.O_WRONLY)])"
+        assert as_user(script, cwd=folder, names={"socket": socket, "writer": writer}) == ""
+        [fd] = socket.recv_fds(reader, 10, 1)[1]
+        path.chmod(0o4755)
+        os.pwrite(fd, b"z", 1)
+        os.close(fd)
+    assert mode(path) == 0o4755, "a user opened it, root wrote"
+    assert path.read_bytes() == b"yz" + b"x" * (size - 2)
 
 
 def test_root_keeps_set_id_bits_when_it_writes(folder: Path, is_mooseng: bool) -> None:

@@ -141,8 +141,10 @@ impl Engine {
             return attr_of(self.core.name(creds, Op::Setattr(message)).await?);
         };
         let (resizes, dates) = (message.size.is_some(), message.mtime_ns.is_some() || message.mtime_now);
-        let _order = if resizes || dates { Some(file.order.lock().await) } else { None };
-        if resizes || (dates && matches!(file.state.lock().body, Body::Inline(_))) {
+        // The commit of a user's bytes takes them away: those written before must not undo what is set now.
+        let sets_id = message.mode.is_some_and(|mode| mode & (libc::S_ISUID | libc::S_ISGID) != 0);
+        let _order = if resizes || dates || sets_id { Some(file.order.lock().await) } else { None };
+        if resizes || sets_id || (dates && matches!(file.state.lock().body, Body::Inline(_))) {
             let before = file.state.lock().faults;
             flush_file(&self.core, &file).await;
             let state = file.state.lock();
@@ -218,7 +220,7 @@ impl Engine {
             let mut state = file.state.lock();
             state.handles += 1;
             if flags.write {
-                state.creds = creds.clone();
+                state.written_by(creds);
             }
             // Data is kept within a handle and looked at anew at open.
             state.readers.insert(handle, ReadAhead::default());
@@ -253,6 +255,12 @@ impl Engine {
         self.core.metrics.read.since(start);
         add(&self.core.metrics.counters.read_bytes, data.len() as u64);
         Ok(data)
+    }
+
+    /// Who writes next through this handle, which another may have opened: what becomes of set-id bits depends on it.
+    pub fn written_by(&self, handle: u64, writer: &Credentials) -> Result<()> {
+        self.handle(handle)?.file.state.lock().written_by(writer);
+        Ok(())
     }
 
     /// Take `data` for `offset` (an append handle: for the end). Waits while the window is full.

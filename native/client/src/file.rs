@@ -57,7 +57,7 @@ pub struct Convert {
 
 pub struct State {
     pub attr: Attr,
-    /// Of whoever opened it for writing; background work is done in this name.
+    /// Of whoever opened it for writing or wrote last; background work is done in this name.
     pub creds: Credentials,
     pub body: Body,
     pub map: HashMap<u64, ChunkInfo>,
@@ -117,6 +117,21 @@ impl State {
     /// The size as this mount sees it.
     pub fn size(&self) -> u64 {
         self.attr.size.max(self.dirty_end)
+    }
+
+    /// `writer` writes from now on. What a user wrote is committed in a user's name, whoever comes after it.
+    pub fn written_by(&mut self, writer: &Credentials) {
+        if self.creds != *writer && (writer.uid != 0 || !self.is_dirty()) {
+            self.creds = writer.clone();
+        }
+    }
+
+    /// Whether a write of ours takes set-id bits away once it is committed. Source: inode(7), write(2).
+    pub fn drops_set_id(&self) -> bool {
+        let Attr { mode, gid, .. } = self.attr;
+        let member = self.creds.gid == gid || self.creds.groups.contains(&gid);
+        let group_id_goes = mode & libc::S_ISGID != 0 && (mode & libc::S_IXGRP != 0 || !member);
+        self.creds.uid != 0 && (mode & libc::S_ISUID != 0 || group_id_goes)
     }
 
     /// The newest attributes that are known, with what was written here and is not committed. Not those of the answer at

@@ -21,7 +21,12 @@ pub const MAP_CHUNKS: u32 = 64;
 /// Write `data` at `offset`, in order with every other write of this mount.
 pub async fn write_at(core: &Arc<Core>, file: &FileRef, offset: u64, data: &[u8]) -> Result<()> {
     let _order = file.order.lock().await;
-    put(core, file, offset, data).await
+    put(core, file, offset, data).await?;
+    if file.state.lock().drops_set_id() {
+        // The commit takes them; bytes in a program that still runs as somebody else must not be seen before.
+        flush_file(core, file).await;
+    }
+    Ok(())
 }
 
 /// Write `data` at the end, as committed and as written here. The place is given out by the leader, so appends of several

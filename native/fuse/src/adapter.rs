@@ -272,7 +272,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -284,7 +284,8 @@ impl Filesystem for Adapter {
     ) {
         // The bytes lie in the FUSE thread's buffer, which the next request reuses.
         let (core, data) = (self.core.clone(), Buffer::copy_of(data));
-        let work = async move { core.write(handle.0, offset, data, flags, write_flags).await };
+        let writer = self.core.writer(request, write_flags);
+        let work = async move { core.write(handle.0, offset, data, flags, writer).await };
         self.core.run(Operation::Write, work, |outcome| match outcome {
             Ok(size) => reply.written(size),
             Err(errno) => reply.error(errno),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base::{Error, ErrorKind, Result};
 use client::Engine;
-use fuser::{Errno, Request};
+use fuser::{Errno, Request, WriteFlags};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -60,6 +60,16 @@ impl Core {
     pub fn creds(&self, request: &Request) -> Credentials {
         let groups = self.groups.of(request.pid(), request.uid(), request.gid());
         Credentials { uid: request.uid(), gid: request.gid(), groups }
+    }
+
+    /// In whose name bytes are written: root's where the kernel lets set-id bits stay, nobody's when they are a page of a
+    /// mapping, which comes at any time.
+    pub fn writer(&self, request: &Request, flags: WriteFlags) -> Option<Credentials> {
+        if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            return None;
+        }
+        let drops_set_id = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        Some(if drops_set_id { self.creds(request) } else { Credentials::default() })
     }
 
     /// A number for a new open file or directory, never used before.

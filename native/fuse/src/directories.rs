@@ -24,6 +24,8 @@ pub struct Directories {
 
 pub struct Directory {
     inode: u64,
+    /// As it was opened.
+    attr: Option<Attr>,
     creds: Credentials,
     page: tokio::sync::Mutex<Page>,
 }
@@ -50,11 +52,18 @@ pub struct Listed {
 impl Core {
     /// Check the right to list, and remember who may. -> handle
     pub async fn opendir(&self, creds: Credentials, inode: u64) -> Result<u64> {
-        self.engine.name(&creds, Op::Access(proto::Access { inode, mask: libc::R_OK as u32 })).await?;
-        let directory = Directory { inode, creds, page: tokio::sync::Mutex::default() };
+        let reply = self.engine.name(&creds, Op::Access(proto::Access { inode, mask: libc::R_OK as u32 })).await?;
+        let directory = Directory { inode, attr: reply.attr, creds, page: tokio::sync::Mutex::default() };
         let handle = self.next_handle();
         self.directories.open.lock().insert(handle, Arc::new(directory));
         Ok(handle)
+    }
+
+    /// What fstat(2) says of a directory that is open here and was removed: nobody keeps more of it.
+    pub fn removed_directory(&self, inode: u64) -> Option<Attr> {
+        let open = self.directories.open.lock();
+        let attr = open.values().find(|directory| directory.inode == inode)?.attr?;
+        Some(Attr { nlink: 0, ..attr })
     }
 
     pub fn releasedir(&self, handle: u64) {

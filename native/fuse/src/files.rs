@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use base::{Buffer, Error, Result};
 use client::ReadData;
-use fuser::{FopenFlags, OpenFlags, WriteFlags};
+use fuser::{FopenFlags, OpenFlags};
 use parking_lot::Mutex;
 use wire::proto::{Attr, Create, Credentials};
 
@@ -98,19 +98,22 @@ impl Core {
         Ok(data)
     }
 
-    /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2).
+    /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2). Without a
+    /// writer it is a page of a mapping: that has its place, and its handle, with its flags, is only a guess of the kernel.
     pub async fn write(
         &self,
         handle: u64,
         offset: u64,
         data: Buffer,
         flags: OpenFlags,
-        from_cache: WriteFlags,
+        writer: Option<Credentials>,
     ) -> Result<u32> {
         let file = self.files.get(handle)?;
         let size = data.len();
-        // A page of a mapping has its place; and its handle, with its flags, is only a guess of the kernel.
-        let from_mapping = from_cache.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let from_mapping = writer.is_none();
+        if let Some(writer) = writer {
+            self.engine.written_by(file.handle, &writer)?;
+        }
         if flags.0 & libc::O_APPEND != 0 && !from_mapping {
             let written_at = self.engine.append(file.handle, &data).await?;
             if written_at != offset {

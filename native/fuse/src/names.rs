@@ -32,8 +32,11 @@ impl Core {
     }
 
     pub async fn getattr(&self, creds: Credentials, inode: u64) -> Result<Attr> {
-        let attr = self.engine.getattr(&creds, inode).await?;
-        Ok(self.told(attr).await)
+        match self.engine.getattr(&creds, inode).await {
+            Ok(attr) => Ok(self.told(attr).await),
+            Err(error) if error.errno == libc::ESTALE => self.removed_directory(inode).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// What another mount made durable is seen from the next stat on, also through descriptors that stay open: pages

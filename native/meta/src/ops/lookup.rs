@@ -45,5 +45,5 @@ pub(crate) fn access(tables: &Tables, caller: &Caller, op: &Access) -> Result<Na
         return Err(errors::invalid(format!("access mask {} is not made of R 4, W 2, X 1", op.mask)));
     }
     caller.require(op.inode, inode, op.mask)?;
-    Ok(NameReply::default())
+    Ok(attr_reply(tables, op.inode))
 }
