@@ -71,15 +71,9 @@ impl Node {
     }
 
     fn statfs(&self) -> NameReply {
-        let copies = u64::from(self.copies().max(1));
-        let (total, free) = self.servers.lock().capacity();
+        let (total_bytes, free_bytes) = self.servers.lock().capacity(self.copies().max(1) as usize);
         let inodes = self.machine.state().counters().inodes;
-        let statfs = FsStats {
-            total_bytes: total / copies,
-            free_bytes: free / copies,
-            inodes: inodes + FREE_INODES,
-            free_inodes: FREE_INODES,
-        };
+        let statfs = FsStats { total_bytes, free_bytes, inodes: inodes + FREE_INODES, free_inodes: FREE_INODES };
         NameReply { statfs: Some(statfs), ..NameReply::default() }
     }
 

@@ -119,14 +119,29 @@ impl Servers {
         now.saturating_duration_since(seen)
     }
 
-    /// Total and free bytes over all registered servers that are connected.
-    pub fn capacity(&self) -> (u64, u64) {
-        let disks = self.by_id.values().filter(|r| r.contact.lost.is_none()).flat_map(|r| &r.disks);
-        disks.fold((0, 0), |(total, free), disk| {
-            let writable = disk.state == "ok";
-            (total + disk.total_bytes, free + if writable { disk.free_bytes } else { 0 })
-        })
+    /// Total and free bytes as files see them: each of their bytes lies on `copies` of the servers that can be written to.
+    pub fn capacity(&self, copies: usize) -> (u64, u64) {
+        let (mut total, mut free) = (Vec::new(), Vec::new());
+        for server in self.by_id.values().filter(|registered| registered.contact.lost.is_none()) {
+            let writable: Vec<_> = server.disks.iter().filter(|disk| disk.state == "ok").collect();
+            if !writable.is_empty() {
+                total.push(server.disks.iter().map(|disk| disk.total_bytes).sum());
+                free.push(writable.iter().map(|disk| disk.free_bytes).sum());
+            }
+        }
+        (room_for_copies(total, copies), room_for_copies(free, copies))
     }
+}
+
+/// The most bytes that can lie on `copies` of these servers at once, or on all of them where those are fewer.
+fn room_for_copies(mut rooms: Vec<u64>, copies: usize) -> u64 {
+    rooms.sort_unstable();
+    // However many of the largest hold one copy of everything, the others must share the rest of the copies.
+    let shared = |largest: usize| {
+        let others: u64 = rooms[..rooms.len() - largest].iter().sum();
+        others / (copies.min(rooms.len()) - largest) as u64
+    };
+    (0..copies.min(rooms.len())).map(shared).min().unwrap_or(0)
 }
 
 /// Whether the committed up/down mark of one server contradicts what this leader hears of it.
@@ -166,6 +181,30 @@ mod tests {
 
     fn mark(up: bool, contact: Option<Contact>, since: Instant, now: Instant) -> Option<bool> {
         wrong_mark(&server(up), contact, since, TIMEOUT, now).map(|mark| mark.up)
+    }
+
+    #[test]
+    fn room_is_what_can_lie_on_so_many_servers_at_once() {
+        assert_eq!(room_for_copies(vec![10, 10, 10], 3), 10);
+        assert_eq!(room_for_copies(vec![0, 10, 10], 3), 0, "one is full: no third copy");
+        assert_eq!(
+            room_for_copies(vec![10, 100, 10, 10], 2),
+            30,
+            "the largest holds one of each, the others share the rest"
+        );
+        assert_eq!(room_for_copies(vec![7, 9], 3), 7, "fewer servers than copies: all of them");
+        assert_eq!(room_for_copies(Vec::new(), 3), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn room_is_the_largest_size_whose_copies_fit(rooms in proptest::collection::vec(0u64..40, 1..7), copies in 1usize..5) {
+            let used = copies.min(rooms.len()) as u64;
+            // Copies of `size` bytes can be spread over distinct servers exactly when this holds.
+            let fits = |size: u64| rooms.iter().map(|room| (*room).min(size)).sum::<u64>() >= used * size;
+            let largest = (0..=240).filter(|size| fits(*size)).max().unwrap();
+            proptest::prop_assert_eq!(room_for_copies(rooms.clone(), copies), largest);
+        }
     }
 
     #[test]
