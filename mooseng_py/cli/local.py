@@ -102,9 +102,13 @@ def restart(
 ) -> None:
     """Stop a node in good order, unless it is dead already, and start it again."""
     report = LocalCluster(directory).restart(node, timeout_s=timeout)
-    print_json({"name": node, "seconds": report.seconds, "notes": report.notes}) if as_json else console.print(
-        f"{node} is ready after {report.seconds:.1f} s"
-    )
+    if as_json:
+        print_json({"name": node, "seconds": report.seconds, "ready": report.ready, "notes": report.notes})
+        return
+    for note in report.notes:
+        console.print(note)
+    if report.ready:
+        console.print(f"{node} is ready after {report.seconds:.1f} s")
 
 
 @local.command()

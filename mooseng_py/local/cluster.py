@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from mooseng_py.config import MODELS, ConfigError, check_text, parse_text
 from mooseng_py.mount import mountpoint
-from mooseng_py.observe.probe import probe
+from mooseng_py.observe.probe import Question, probe
 from mooseng_py.topology import NodeSpec, render_config
 
 from . import process
@@ -28,11 +28,15 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class UpReport:
-    """What `up` did: the nodes it started, the seconds until all were ready, and what the user should know."""
+    """What `up` did: the nodes it started, the seconds until all were ready, and what the user should know.
+
+    `ready`: False when a node was restarted that cannot be ready before others are: it runs and waits for them.
+    """
 
     started: list[str]
     seconds: float
     notes: list[str]
+    ready: bool = True
 
 
 class LocalCluster:
@@ -83,13 +87,25 @@ class LocalCluster:
             return self._start(identity, missing, wanted, timeout_s)
 
     def restart(self, name: str, *, timeout_s: float = READY_TIMEOUT_S) -> UpReport:
-        """Stop one node in good order, unless it is dead already, and start it again. Raises: LocalError."""
+        """Stop one node in good order, unless it is dead already, and start it again.
+
+        Waits until it is ready; without a majority of masters nothing can be, and it is left running. Raises: LocalError.
+        """
         identity = self.layout.read()
         node = self._node(identity, name)
         with self.layout.locked():
             self._stop([node], node.stop_grace_s)
             require_free([node])
-            return self._start(identity, [node], [node], timeout_s)
+            masters = identity.spec().masters
+            running = [master.name for master in masters if master == node or self._runs(master)]
+            if len(running) > len(masters) // 2:
+                return self._start(identity, [node], [node], timeout_s)
+            report = self._start(identity, [node], [node], timeout_s, "live")
+        note = (
+            f"{name} runs and waits: {len(running)} of {len(masters)} masters run, {len(masters) // 2 + 1} are needed; "
+            f"start the others too (`mooseng local up --dir {self.layout.directory}` starts all that is missing)"
+        )
+        return replace(report, notes=[*report.notes, note], ready=False)
 
     def kill(self, name: str) -> int:
         """SIGKILL one node, as a crash would; the pid it had. A killed client leaves its dead mount. Raises: LocalError."""
@@ -155,7 +171,12 @@ class LocalCluster:
             self._rendered(identity, node, "")
 
     def _start(
-        self, identity: Identity, nodes: Iterable[NodeSpec], wait_for: Iterable[NodeSpec], timeout_s: float
+        self,
+        identity: Identity,
+        nodes: Iterable[NodeSpec],
+        wait_for: Iterable[NodeSpec],
+        timeout_s: float,
+        until: Question = "ready",
     ) -> UpReport:
         nodes = list(nodes)
         began = time.monotonic()
@@ -173,7 +194,7 @@ class LocalCluster:
                     pid_file=self.layout.pid_file(node),
                     environ=self._environ,
                 )
-            self._await_ready(list(wait_for), offsets, began + timeout_s)
+            self._await(until, list(wait_for), offsets, began + timeout_s)
         except BaseException:
             # Also on Ctrl-C: nothing half-started stays behind.
             self._stop([node for node in nodes if node.name in started], 5.0)
@@ -215,7 +236,7 @@ class LocalCluster:
             raise LocalError(str(error)) from None
         return text
 
-    def _await_ready(self, nodes: list[NodeSpec], log_offsets: Mapping[str, int], deadline: float) -> None:
+    def _await(self, until: Question, nodes: list[NodeSpec], log_offsets: Mapping[str, int], deadline: float) -> None:
         """Raises: LocalError with the reason of the first node that ended, or of one that is not ready in time."""
         waiting = list(nodes)
         reasons: dict[str, str] = {}
@@ -226,7 +247,7 @@ class LocalCluster:
                     raise LocalError(
                         f"{node.name} ended while starting: {line or 'it logged nothing'} (log: {self.layout.log(node)})"
                     )
-                answer = probe(http_address(node))
+                answer = probe(http_address(node), until)
                 reasons[node.name] = answer.reason
                 if answer.good:
                     waiting.remove(node)
@@ -234,7 +255,7 @@ class LocalCluster:
                 node = waiting[0]
                 line = last_log_line(self.layout.log(node), since=log_offsets.get(node.name, 0))
                 raise LocalError(
-                    f"{node.name} is not ready in time: {reasons[node.name]}; "
+                    f"{node.name} is not {until} in time: {reasons[node.name]}; "
                     f"its last log line: {line or 'none'} (log: {self.layout.log(node)})"
                 )
             if waiting:
