@@ -11,20 +11,30 @@ pub fn random() -> u64 {
     RandomState::new().hash_one(0u8)
 }
 
-/// The wait after `tries` failures: between half and all of 10 ms x 2^tries, at most 500 ms.
-pub fn delay(tries: u32, random: u64) -> Duration {
-    let full = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+/// The wait after `tries` failures: between half and all of 10 ms x 2^tries, or of `longest`.
+fn delay(tries: u32, longest: Duration, random: u64) -> Duration {
+    let full = FIRST.saturating_mul(1 << tries.min(10)).min(longest);
     full / 2 + full.mul_f64((random % 1024) as f64 / 2048.0)
 }
 
-#[derive(Default)]
 pub struct Backoff {
     tries: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::up_to(LONGEST)
+    }
 }
 
 impl Backoff {
+    pub fn up_to(longest: Duration) -> Backoff {
+        Backoff { tries: 0, longest }
+    }
+
     pub async fn wait(&mut self) {
-        tokio::time::sleep(delay(self.tries, random())).await;
+        tokio::time::sleep(delay(self.tries, self.longest, random())).await;
         self.tries = self.tries.saturating_add(1);
     }
 }
@@ -34,9 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_with_jitter_and_stay_below_half_a_second() {
+    fn waits_double_with_jitter_and_stay_below_the_longest() {
+        let delay = |tries, random| delay(tries, LONGEST, random);
         assert!(delay(0, 0) >= Duration::from_millis(5) && delay(0, 1023) <= Duration::from_millis(10));
         assert!(delay(3, 0) >= Duration::from_millis(40));
-        assert!(delay(u32::MAX, u64::MAX) <= Duration::from_millis(500));
+        assert!(delay(u32::MAX, u64::MAX) <= LONGEST);
     }
 }

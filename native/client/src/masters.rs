@@ -21,6 +21,8 @@ const FIRST_TRY: Duration = Duration::from_secs(1);
 const LONGEST_TRY: Duration = Duration::from_secs(8);
 /// How long hints to a master that did not answer are not believed: about one election.
 const SUSPECT: Duration = Duration::from_secs(2);
+/// Between rounds while nobody leads. Longer adds to the stall of an election, shorter to its load.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// Hints followed at once before backing off: masters that point at each other are between leaders.
 const HOPS: u32 = 3;
 
@@ -88,7 +90,8 @@ impl Masters {
 
     /// Ask until the leader answers or the deadline passes. The same bytes are sent at each try.
     pub async fn ask<M: Answer>(&self, method: Method, message: &[u8], deadline: Deadline) -> Verdict<M> {
-        let (mut maybe_done, mut backoff, mut hops, mut patience) = (false, Backoff::default(), 0, FIRST_TRY);
+        let (mut maybe_done, mut hops, mut patience) = (false, 0, FIRST_TRY);
+        let mut backoff = Backoff::up_to(LONGEST_WAIT);
         // What each master said last: one knows what is missing, another is not there.
         let mut said = BTreeMap::new();
         loop {

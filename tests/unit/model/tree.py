@@ -84,7 +84,7 @@ class Tree:
 
     def access(self, who: User, inode: int, mask: int) -> int:
         self.require(who, self.node(inode), mask)
-        return 0
+        return inode
 
     def open_for_reading(self, who: User, inode: int) -> int:
         node = self.node(inode)
