@@ -97,12 +97,12 @@ class LocalCluster:
             self._stop([node], node.stop_grace_s)
             require_free([node])
             masters = identity.spec().masters
-            running = [master.name for master in masters if master == node or self._runs(master)]
-            if len(running) > len(masters) // 2:
+            running, needed = sum(master == node or self._runs(master) for master in masters), len(masters) // 2 + 1
+            if running >= needed:
                 return self._start(identity, [node], [node], timeout_s)
             report = self._start(identity, [node], [node], timeout_s, "live")
         note = (
-            f"{name} runs and waits: {len(running)} of {len(masters)} masters run, {len(masters) // 2 + 1} are needed; "
+            f"{name} runs and waits: {running} of {len(masters)} masters run, {needed} are needed; "
             f"start the others too (`mooseng local up --dir {self.layout.directory}` starts all that is missing)"
         )
         return replace(report, notes=[*report.notes, note], ready=False)
@@ -237,7 +237,7 @@ class LocalCluster:
         return text
 
     def _await(self, until: Question, nodes: list[NodeSpec], log_offsets: Mapping[str, int], deadline: float) -> None:
-        """Raises: LocalError with the reason of the first node that ended, or of one that is not ready in time."""
+        """Raises: LocalError with the reason of the first node that ended, or of one that is not `until` in time."""
         waiting = list(nodes)
         reasons: dict[str, str] = {}
         while waiting:

@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod crc;
 pub mod error;
 pub mod limits;
+pub mod modes;
 pub mod time;
 
 pub use buffer::{Buffer, BufferPool};

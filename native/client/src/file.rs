@@ -126,12 +126,11 @@ impl State {
         }
     }
 
-    /// Whether a write of ours takes set-id bits away once it is committed. Source: inode(7), write(2).
+    /// Whether a write of ours takes set-id bits away once it is committed.
     pub fn drops_set_id(&self) -> bool {
         let Attr { mode, gid, .. } = self.attr;
         let member = self.creds.gid == gid || self.creds.groups.contains(&gid);
-        let group_id_goes = mode & libc::S_ISGID != 0 && (mode & libc::S_IXGRP != 0 || !member);
-        self.creds.uid != 0 && (mode & libc::S_ISUID != 0 || group_id_goes)
+        self.creds.uid != 0 && base::modes::without_set_id(mode, member) != mode
     }
 
     /// The newest attributes that are known, with what was written here and is not committed. Not those of the answer at

@@ -4,7 +4,7 @@ use base::{Error, Result};
 use wire::proto::Credentials;
 
 use crate::errors;
-use crate::inode::{Inode, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP};
+use crate::inode::{Inode, S_ISGID, S_ISVTX};
 
 pub(crate) const READ: u32 = 4;
 pub(crate) const WRITE: u32 = 2;
@@ -79,13 +79,9 @@ impl<'a> Caller<'a> {
         if self.is_root() || inode.is_directory() { inode.mode } else { self.without_set_id(inode.mode, inode.gid) }
     }
 
-    /// `mode` without set-user-id, and without set-group-id where it means one (or where the caller is a stranger).
+    /// `mode` of a file of group `gid` that this caller changed without the right to keep set-id bits.
     pub fn without_set_id(&self, mode: u32, gid: u32) -> u32 {
-        let mut kept = mode & !S_ISUID;
-        if mode & S_IXGRP != 0 || !(self.is_root() || self.in_group(gid)) {
-            kept &= !S_ISGID;
-        }
-        kept
+        base::modes::without_set_id(mode, self.is_root() || self.in_group(gid))
     }
 
     /// `mode` as chmod(2) or creat(2) may set it on an inode of group `gid`.

@@ -9,10 +9,8 @@ pub const ROOT: u64 = 1;
 /// What stat(2) shows as the size of a directory.
 const DIRECTORY_BYTES: u64 = 4096;
 
-pub(crate) const S_ISUID: u32 = 0o4000;
 pub(crate) const S_ISGID: u32 = 0o2000;
 pub(crate) const S_ISVTX: u32 = 0o1000;
-pub(crate) const S_IXGRP: u32 = 0o010;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Body {
