@@ -108,18 +108,20 @@ class HeartbeatReply(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class ServerCommand(_message.Message):
-    __slots__ = ("epoch", "command_id", "delete", "copy", "inventory")
+    __slots__ = ("epoch", "command_id", "delete", "copy", "inventory", "digest")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     command_id: int
     delete: DeleteChunks
     copy: CopyChunk
     inventory: SendInventory
-    def __init__(self, epoch: _Optional[int] = ..., command_id: _Optional[int] = ..., delete: _Optional[_Union[DeleteChunks, _Mapping]] = ..., copy: _Optional[_Union[CopyChunk, _Mapping]] = ..., inventory: _Optional[_Union[SendInventory, _Mapping]] = ...) -> None: ...
+    digest: DigestChunk
+    def __init__(self, epoch: _Optional[int] = ..., command_id: _Optional[int] = ..., delete: _Optional[_Union[DeleteChunks, _Mapping]] = ..., copy: _Optional[_Union[CopyChunk, _Mapping]] = ..., inventory: _Optional[_Union[SendInventory, _Mapping]] = ..., digest: _Optional[_Union[DigestChunk, _Mapping]] = ...) -> None: ...
 
 class DeleteChunks(_message.Message):
     __slots__ = ("chunks",)
@@ -141,17 +143,29 @@ class SendInventory(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class DigestChunk(_message.Message):
+    __slots__ = ("chunk", "fence")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    chunk: _common_pb2.ChunkRef
+    fence: bool
+    def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., fence: _Optional[bool] = ...) -> None: ...
+
 class CommandResult(_message.Message):
-    __slots__ = ("server_id", "command_id", "error", "stored_bytes")
+    __slots__ = ("server_id", "command_id", "error", "stored_bytes", "digest", "version")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     server_id: int
     command_id: int
     error: _common_pb2.Error
     stored_bytes: int
-    def __init__(self, server_id: _Optional[int] = ..., command_id: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., stored_bytes: _Optional[int] = ...) -> None: ...
+    digest: int
+    version: int
+    def __init__(self, server_id: _Optional[int] = ..., command_id: _Optional[int] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., stored_bytes: _Optional[int] = ..., digest: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("now_ns", "seed", "name", "admin")
@@ -310,7 +324,7 @@ class AdminReply(_message.Message):
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., epoch: _Optional[int] = ..., chunk: _Optional[_Union[ChunkState, _Mapping]] = ...) -> None: ...
 
 class ChunkState(_message.Message):
-    __slots__ = ("id", "version", "inode", "index", "servers", "written", "heal_id", "heal_target", "stored_bytes", "trim")
+    __slots__ = ("id", "version", "inode", "index", "servers", "written", "heal_id", "heal_target", "stored_bytes", "trim", "writers")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -321,6 +335,7 @@ class ChunkState(_message.Message):
     HEAL_TARGET_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRIM_FIELD_NUMBER: _ClassVar[int]
+    WRITERS_FIELD_NUMBER: _ClassVar[int]
     id: int
     version: int
     inode: int
@@ -331,7 +346,8 @@ class ChunkState(_message.Message):
     heal_target: int
     stored_bytes: int
     trim: int
-    def __init__(self, id: _Optional[int] = ..., version: _Optional[int] = ..., inode: _Optional[int] = ..., index: _Optional[int] = ..., servers: _Optional[_Iterable[int]] = ..., written: _Optional[bool] = ..., heal_id: _Optional[int] = ..., heal_target: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., trim: _Optional[int] = ...) -> None: ...
+    writers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, id: _Optional[int] = ..., version: _Optional[int] = ..., inode: _Optional[int] = ..., index: _Optional[int] = ..., servers: _Optional[_Iterable[int]] = ..., written: _Optional[bool] = ..., heal_id: _Optional[int] = ..., heal_target: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., trim: _Optional[int] = ..., writers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerView(_message.Message):
     __slots__ = ("server_id", "address", "epoch", "up", "last_seen_ms", "weight", "disks", "chunks", "inventory_known", "version")

@@ -14,6 +14,16 @@ class ErrorKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_UNAVAILABLE: _ClassVar[ErrorKind]
     ERROR_INTEGRITY: _ClassVar[ErrorKind]
 
+class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASON_NONE: _ClassVar[Reason]
+    REASON_NO_SESSION: _ClassVar[Reason]
+    REASON_CHUNK_MOVED: _ClassVar[Reason]
+    REASON_TURN_TAKEN: _ClassVar[Reason]
+    REASON_TURN_LOST: _ClassVar[Reason]
+    REASON_RESTARTED: _ClassVar[Reason]
+    REASON_OVERTAKEN: _ClassVar[Reason]
+
 class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ROLE_CLIENT: _ClassVar[Role]
@@ -23,25 +33,34 @@ ERROR_NAMESPACE: ErrorKind
 ERROR_STALE: ErrorKind
 ERROR_UNAVAILABLE: ErrorKind
 ERROR_INTEGRITY: ErrorKind
+REASON_NONE: Reason
+REASON_NO_SESSION: Reason
+REASON_CHUNK_MOVED: Reason
+REASON_TURN_TAKEN: Reason
+REASON_TURN_LOST: Reason
+REASON_RESTARTED: Reason
+REASON_OVERTAKEN: Reason
 ROLE_CLIENT: Role
 ROLE_MASTER: Role
 ROLE_CHUNKSERVER: Role
 
 class Error(_message.Message):
-    __slots__ = ("errno", "kind", "message", "leader", "term", "failed_servers")
+    __slots__ = ("errno", "kind", "message", "leader", "term", "failed_servers", "reason")
     ERRNO_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     FAILED_SERVERS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     errno: int
     kind: ErrorKind
     message: str
     leader: str
     term: int
     failed_servers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, errno: _Optional[int] = ..., kind: _Optional[_Union[ErrorKind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[str] = ..., term: _Optional[int] = ..., failed_servers: _Optional[_Iterable[int]] = ...) -> None: ...
+    reason: Reason
+    def __init__(self, errno: _Optional[int] = ..., kind: _Optional[_Union[ErrorKind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[str] = ..., term: _Optional[int] = ..., failed_servers: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[Reason, str]] = ...) -> None: ...
 
 class Credentials(_message.Message):
     __slots__ = ("uid", "gid", "groups")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ChunkWrite(_message.Message):
-    __slots__ = ("chunk", "offset", "length", "crcs", "create", "chain", "sync")
+    __slots__ = ("chunk", "offset", "length", "crcs", "create", "chain", "sync", "writer", "round")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class ChunkWrite(_message.Message):
     CREATE_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
     chunk: _common_pb2.ChunkRef
     offset: int
     length: int
@@ -23,7 +25,9 @@ class ChunkWrite(_message.Message):
     create: bool
     chain: _containers.RepeatedCompositeFieldContainer[_common_pb2.Replica]
     sync: bool
-    def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crcs: _Optional[bytes] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., sync: _Optional[bool] = ...) -> None: ...
+    writer: int
+    round: int
+    def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crcs: _Optional[bytes] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., sync: _Optional[bool] = ..., writer: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
 class ChunkTrim(_message.Message):
     __slots__ = ("chunk", "length", "chain")
@@ -76,18 +80,20 @@ class ChunkRead(_message.Message):
     def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ChunkReadReply(_message.Message):
-    __slots__ = ("offset", "length", "crcs", "version", "stored_bytes")
+    __slots__ = ("offset", "length", "crcs", "version", "stored_bytes", "boot_id")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     CRCS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     offset: int
     length: int
     crcs: bytes
     version: int
     stored_bytes: int
-    def __init__(self, offset: _Optional[int] = ..., length: _Optional[int] = ..., crcs: _Optional[bytes] = ..., version: _Optional[int] = ..., stored_bytes: _Optional[int] = ...) -> None: ...
+    boot_id: int
+    def __init__(self, offset: _Optional[int] = ..., length: _Optional[int] = ..., crcs: _Optional[bytes] = ..., version: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., boot_id: _Optional[int] = ...) -> None: ...
 
 class ChunkMap(_message.Message):
     __slots__ = ("chunk", "fence")

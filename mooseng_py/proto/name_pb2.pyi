@@ -260,7 +260,7 @@ class GrantWrite(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., take_over: _Optional[bool] = ...) -> None: ...
 
 class CommitWrite(_message.Message):
-    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append_bytes")
+    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append_bytes", "append")
     INODE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     MTIME_NS_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +268,7 @@ class CommitWrite(_message.Message):
     EXPECT_INLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONVERT_INLINE_FIELD_NUMBER: _ClassVar[int]
     APPEND_BYTES_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
     inode: int
     size: int
     mtime_ns: int
@@ -275,19 +276,38 @@ class CommitWrite(_message.Message):
     expect_inline_version: int
     convert_inline: bool
     append_bytes: int
-    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append_bytes: _Optional[int] = ...) -> None: ...
+    append: bool
+    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append_bytes: _Optional[int] = ..., append: _Optional[bool] = ...) -> None: ...
 
 class ChunkStored(_message.Message):
-    __slots__ = ("index", "chunk_id", "stored_bytes", "version")
+    __slots__ = ("index", "chunk_id", "stored_bytes", "version", "settled")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
     index: int
     chunk_id: int
     stored_bytes: int
     version: int
-    def __init__(self, index: _Optional[int] = ..., chunk_id: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    settled: bool
+    def __init__(self, index: _Optional[int] = ..., chunk_id: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., version: _Optional[int] = ..., settled: _Optional[bool] = ...) -> None: ...
+
+class AppendBegin(_message.Message):
+    __slots__ = ("inode",)
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    def __init__(self, inode: _Optional[int] = ...) -> None: ...
+
+class ReleaseGrants(_message.Message):
+    __slots__ = ("inode", "chunks", "abandoned")
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    chunks: _containers.RepeatedCompositeFieldContainer[_common_pb2.ChunkRef]
+    abandoned: bool
+    def __init__(self, inode: _Optional[int] = ..., chunks: _Optional[_Iterable[_Union[_common_pb2.ChunkRef, _Mapping]]] = ..., abandoned: _Optional[bool] = ...) -> None: ...
 
 class TrimDone(_message.Message):
     __slots__ = ("inode", "index", "chunk", "trim")
@@ -316,7 +336,7 @@ class CloseSession(_message.Message):
     def __init__(self) -> None: ...
 
 class NameRequest(_message.Message):
-    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session")
+    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OP_ID_FIELD_NUMBER: _ClassVar[int]
     ACKED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +365,8 @@ class NameRequest(_message.Message):
     TRIM_DONE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_SESSION_FIELD_NUMBER: _ClassVar[int]
     CLOSE_SESSION_FIELD_NUMBER: _ClassVar[int]
+    APPEND_BEGIN_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_GRANTS_FIELD_NUMBER: _ClassVar[int]
     session: int
     op_id: int
     acked_below: int
@@ -373,7 +395,9 @@ class NameRequest(_message.Message):
     trim_done: TrimDone
     register_session: RegisterSession
     close_session: CloseSession
-    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ...) -> None: ...
+    append_begin: AppendBegin
+    release_grants: ReleaseGrants
+    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ...) -> None: ...
 
 class DirEntry(_message.Message):
     __slots__ = ("name", "inode", "kind", "cookie", "attr")
@@ -390,7 +414,7 @@ class DirEntry(_message.Message):
     def __init__(self, name: _Optional[bytes] = ..., inode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., cookie: _Optional[int] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ...) -> None: ...
 
 class ChunkInfo(_message.Message):
-    __slots__ = ("index", "chunk", "replicas", "written", "trim", "healing", "stored_bytes")
+    __slots__ = ("index", "chunk", "replicas", "written", "trim", "healing", "stored_bytes", "granted")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +422,7 @@ class ChunkInfo(_message.Message):
     TRIM_FIELD_NUMBER: _ClassVar[int]
     HEALING_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
     index: int
     chunk: _common_pb2.ChunkRef
     replicas: _containers.RepeatedCompositeFieldContainer[_common_pb2.Replica]
@@ -405,7 +430,8 @@ class ChunkInfo(_message.Message):
     trim: int
     healing: bool
     stored_bytes: int
-    def __init__(self, index: _Optional[int] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., written: _Optional[bool] = ..., trim: _Optional[int] = ..., healing: _Optional[bool] = ..., stored_bytes: _Optional[int] = ...) -> None: ...
+    granted: bool
+    def __init__(self, index: _Optional[int] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., written: _Optional[bool] = ..., trim: _Optional[int] = ..., healing: _Optional[bool] = ..., stored_bytes: _Optional[int] = ..., granted: _Optional[bool] = ...) -> None: ...
 
 class FsStats(_message.Message):
     __slots__ = ("total_bytes", "free_bytes", "inodes", "free_inodes")

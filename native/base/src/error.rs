@@ -15,6 +15,25 @@ pub enum ErrorKind {
     Integrity = 3,
 }
 
+/// What exactly was refused, for a caller that acts on it. Same numbers as `Reason` in `common.proto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    #[default]
+    None = 0,
+    /// The session is not registered or has expired.
+    NoSession = 1,
+    /// The chunk has another version, or another chunk or none is in its place.
+    ChunkMoved = 2,
+    /// Another client appends, or moves the inline bytes: ask again.
+    TurnTaken = 3,
+    /// The append turn went to another client.
+    TurnLost = 4,
+    /// The chunkserver was started anew since these writes.
+    Restarted = 5,
+    /// A later round of the same writer has been here.
+    Overtaken = 6,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// Positive Linux errno.
@@ -26,13 +45,14 @@ pub struct Error {
     pub leader: Option<String>,
     /// Chunkservers that did not take part in a chain.
     pub failed_servers: Vec<u32>,
+    pub reason: Reason,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(kind: ErrorKind, errno: i32, message: impl Into<String>) -> Error {
-        Error { errno, kind, message: message.into(), leader: None, failed_servers: Vec::new() }
+        Error { errno, kind, message: message.into(), leader: None, failed_servers: Vec::new(), reason: Reason::None }
     }
 
     pub fn namespace(errno: i32, message: impl Into<String>) -> Error {
@@ -63,6 +83,11 @@ impl Error {
         if !self.failed_servers.contains(&server_id) {
             self.failed_servers.push(server_id);
         }
+        self
+    }
+
+    pub fn because(mut self, reason: Reason) -> Error {
+        self.reason = reason;
         self
     }
 

@@ -8,4 +8,4 @@ pub mod modes;
 pub mod time;
 
 pub use buffer::{Buffer, BufferPool};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Reason, Result};

@@ -70,6 +70,8 @@ async fn write_all(links: &[Arc<Link>], chain: &[Replica], first_chunk: u64, mib
                     create: true,
                     chain: chain.to_vec(),
                     sync: false,
+                    writer: 0,
+                    round: 0,
                 };
                 link.call(Method::ChunkWrite, &message, Some(data), deadline()).await.map(|_| ())
             }

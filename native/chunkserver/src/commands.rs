@@ -10,7 +10,7 @@ use base::{Error, Result};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::proto::server_command::Command;
-use wire::proto::{self, CommandResult, CopyChunk, DeleteChunks, Empty, ServerCommand};
+use wire::proto::{self, CommandResult, CopyChunk, DeleteChunks, DigestChunk, Empty, ServerCommand};
 use wire::{Frame, Link, Method};
 
 use crate::copy;
@@ -51,7 +51,7 @@ pub async fn run(
             Err(error) => drop(tasks.spawn(answer.send(Err(error)))),
             Ok(Some(Command::Inventory(_))) => {
                 inventory.notify_one();
-                tasks.spawn(answer.send(Ok(0)));
+                tasks.spawn(answer.send(Ok(CommandResult::default())));
             }
             Ok(Some(Command::Delete(delete))) => {
                 let (node, opened) = (node.clone(), opened.clone());
@@ -70,6 +70,10 @@ pub async fn run(
                     answer.send(outcome).await;
                 });
                 copies.insert(chunk, running);
+            }
+            Ok(Some(Command::Digest(asked))) => {
+                let (node, opened) = (node.clone(), opened.clone());
+                tasks.spawn(async move { answer.send(digest(&node, &opened, asked).await).await });
             }
             Ok(None) => {
                 let sentence =
@@ -101,16 +105,32 @@ fn check(command: &ServerCommand, epoch: u64, running: usize) -> Result<()> {
     Ok(())
 }
 
-async fn make_copy(node: &Arc<Node>, opened: &Opened, command: CopyChunk, room: &Semaphore) -> Result<u32> {
+async fn make_copy(node: &Arc<Node>, opened: &Opened, command: CopyChunk, room: &Semaphore) -> Result<CommandResult> {
     let _room = room.acquire().await.map_err(|_| Error::unavailable("stopping"))?;
     let outcome = copy::copy(node, opened, command).await;
     if let Err(error) = &outcome {
         tracing::warn!(%error, "a copy was not made; the leader tries again");
     }
-    outcome
+    outcome.map(|stored_bytes| CommandResult { stored_bytes, ..CommandResult::default() })
 }
 
-async fn delete_chunks(node: &Arc<Node>, opened: &Opened, delete: DeleteChunks) -> Result<u32> {
+/// What the copy here holds, after the fence where one is asked for.
+async fn digest(node: &Arc<Node>, opened: &Opened, asked: DigestChunk) -> Result<CommandResult> {
+    let (chunk, store) = (chunk_ref(asked.chunk)?, opened.store.clone());
+    let read = node.stable.run(move || {
+        if asked.fence {
+            store.fence(chunk)?;
+        }
+        store.map(chunk)
+    });
+    match read.await {
+        Ok(map) => Ok(CommandResult { digest: map.digest, version: map.version, ..CommandResult::default() }),
+        Err(error) if error.errno == libc::ENOENT => Ok(CommandResult::default()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn delete_chunks(node: &Arc<Node>, opened: &Opened, delete: DeleteChunks) -> Result<CommandResult> {
     let chunks = delete.chunks.into_iter().map(|chunk| chunk_ref(Some(chunk))).collect::<Result<Vec<_>>>()?;
     let (node, store) = (node.clone(), opened.store.clone());
     let background = &node.clone().background;
@@ -127,7 +147,7 @@ async fn delete_chunks(node: &Arc<Node>, opened: &Opened, delete: DeleteChunks) 
                     Err(error) => failed = Some(error.context(format!("deleting chunk {}", chunk.id))),
                 }
             }
-            failed.map_or(Ok(0), Err)
+            failed.map_or_else(|| Ok(CommandResult::default()), Err)
         })
         .await
 }
@@ -140,13 +160,10 @@ struct Answer {
 }
 
 impl Answer {
-    async fn send(self, outcome: Result<u32>) {
-        let (stored_bytes, error) = match outcome {
-            Ok(stored_bytes) => (stored_bytes, None),
-            Err(error) => (0, Some(proto::Error::from(error))),
-        };
-        let server_id = self.node.server_id();
-        let result = CommandResult { server_id, command_id: self.command_id, error, stored_bytes };
+    async fn send(self, outcome: Result<CommandResult>) {
+        let failed = |error| CommandResult { error: Some(proto::Error::from(error)), ..CommandResult::default() };
+        let (server_id, command_id) = (self.node.server_id(), self.command_id);
+        let result = CommandResult { server_id, command_id, ..outcome.unwrap_or_else(failed) };
         let sent = self.link.call(Method::CommandResult, &result, None, Deadline::after(RESULT_TIMEOUT)).await;
         if let Err(error) = sent.and_then(|reply| reply.decode::<Empty>()) {
             tracing::debug!(%error, command = self.command_id, "the leader did not take a command's result");

@@ -178,6 +178,7 @@ async fn read(node: &Node, opened: &Opened, request: Request) -> Result<Response
         crcs: block.crcs,
         version: block.version,
         stored_bytes: block.stored_bytes,
+        boot_id: node.boot_id,
     };
     Ok(Response { payload: Some(Arc::new(block.data)), ..Response::from(&reply) })
 }

@@ -117,6 +117,8 @@ async fn wrong_bytes_from_a_writer_reach_no_copy_and_blame_no_server() {
         create: true,
         chain: vec![servers[1].replica()],
         sync: false,
+        writer: 0,
+        round: 0,
     };
     let payload = Arc::new(base::Buffer::copy_of(&pattern(4096, 1)));
     let error = servers[0].link.call(Method::ChunkWrite, &message, Some(payload), deadline()).await.err().unwrap();
@@ -140,6 +142,8 @@ async fn malformed_requests_are_refused_and_change_nothing() {
         create: true,
         chain: vec![],
         sync: false,
+        writer: 0,
+        round: 0,
     };
     let twice = vec![server.replica(); 2];
     for bad in [

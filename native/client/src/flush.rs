@@ -324,6 +324,7 @@ async fn commit(core: &Arc<Core>, file: &FileRef, plan: &Plan, dirty: &[Dirty]) 
             expect_inline_version: expect.unwrap_or(0),
             convert_inline: expect.is_some(),
             append_bytes: 0,
+            append: false,
         };
         (state.creds.clone(), message)
     };
@@ -352,6 +353,6 @@ impl State {
         let info = self.map.get(&index)?;
         let chunk = info.chunk?;
         let stored_bytes = self.writers.get(&index)?.stored_bytes;
-        Some(ChunkStored { index, chunk_id: chunk.id, stored_bytes, version: chunk.version })
+        Some(ChunkStored { index, chunk_id: chunk.id, stored_bytes, version: chunk.version, settled: false })
     }
 }

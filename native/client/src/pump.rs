@@ -109,6 +109,8 @@ async fn send(core: Arc<Core>, info: Arc<ChunkInfo>, piece: Arc<Piece>, create: 
         create,
         chain: rest,
         sync: false,
+        writer: 0,
+        round: 0,
     };
     let start = Instant::now();
     let deadline = Deadline::after(CHAIN_TIMEOUT);

@@ -8,7 +8,7 @@ use wire::proto::{NameRequest, name_request::Op};
 /// (name, labels, value).
 pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 
-const OPS: [&str; 24] = [
+const OPS: [&str; 26] = [
     "lookup",
     "getattr",
     "readlink",
@@ -33,6 +33,8 @@ const OPS: [&str; 24] = [
     "trim_done",
     "register_session",
     "close_session",
+    "append_begin",
+    "release_grants",
 ];
 
 fn op_index(op: &Op) -> usize {
@@ -61,6 +63,8 @@ fn op_index(op: &Op) -> usize {
         Op::TrimDone(_) => 21,
         Op::RegisterSession(_) => 22,
         Op::CloseSession(_) => 23,
+        Op::AppendBegin(_) => 24,
+        Op::ReleaseGrants(_) => 25,
     }
 }
 

@@ -92,6 +92,7 @@ impl Chunk {
             heal_target: self.heal.map_or(0, |heal| heal.target),
             stored_bytes: self.stored_bytes,
             trim: self.trim,
+            writers: Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Between the error of native code and the one on the wire.
 
-use base::{Error, ErrorKind};
+use base::{Error, ErrorKind, Reason};
 
 use crate::proto;
 
@@ -13,6 +13,7 @@ impl From<Error> for proto::Error {
             leader: error.leader.unwrap_or_default(),
             term: 0,
             failed_servers: error.failed_servers,
+            reason: error.reason as i32,
         }
     }
 }
@@ -25,6 +26,15 @@ impl From<proto::Error> for Error {
             proto::ErrorKind::ErrorUnavailable => ErrorKind::Unavailable,
             proto::ErrorKind::ErrorIntegrity => ErrorKind::Integrity,
         };
+        let reason = match error.reason() {
+            proto::Reason::None => Reason::None,
+            proto::Reason::NoSession => Reason::NoSession,
+            proto::Reason::ChunkMoved => Reason::ChunkMoved,
+            proto::Reason::TurnTaken => Reason::TurnTaken,
+            proto::Reason::TurnLost => Reason::TurnLost,
+            proto::Reason::Restarted => Reason::Restarted,
+            proto::Reason::Overtaken => Reason::Overtaken,
+        };
         let errno = if (1..4096).contains(&error.errno) { error.errno } else { libc::EIO };
         Error {
             errno,
@@ -32,6 +42,7 @@ impl From<proto::Error> for Error {
             message: error.message,
             leader: (!error.leader.is_empty()).then_some(error.leader),
             failed_servers: error.failed_servers,
+            reason,
         }
     }
 }

@@ -116,6 +116,8 @@ pub async fn write(link: &Link, write: Write<'_>) -> Result<Vec<Stamp>> {
         crcs: crc::piece_crcs(write.offset as usize, write.data),
         create: write.create,
         chain: write.chain,
+        writer: 0,
+        round: 0,
         sync: write.sync,
     };
     let payload = Arc::new(Buffer::copy_of(write.data));

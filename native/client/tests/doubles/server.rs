@@ -139,8 +139,14 @@ impl DoubleServer {
         if take_one(&self.spoil) {
             data[100] ^= 1;
         }
-        let reply =
-            ChunkReadReply { offset: from as u32, length: data.len() as u32, crcs, version: *version, stored_bytes: 0 };
+        let reply = ChunkReadReply {
+            offset: from as u32,
+            length: data.len() as u32,
+            crcs,
+            version: *version,
+            stored_bytes: 0,
+            boot_id: 1,
+        };
         Ok(Response { payload: Some(Arc::new(data)), ..Response::from(&reply) })
     }
 

@@ -254,7 +254,13 @@ impl Client {
         let reply = self.change(Op::GrantWrite(grant)).await.unwrap();
         let info = reply.chunks[0].clone();
         let chunk = info.chunk.unwrap();
-        let stored = proto::ChunkStored { index: 0, chunk_id: chunk.id, stored_bytes: 4096, version: chunk.version };
+        let stored = proto::ChunkStored {
+            index: 0,
+            chunk_id: chunk.id,
+            stored_bytes: 4096,
+            version: chunk.version,
+            settled: true,
+        };
         let expect_inline_version = reply.attr.unwrap().data_version;
         let commit = proto::CommitWrite {
             inode,
@@ -263,6 +269,7 @@ impl Client {
             stored: vec![stored],
             expect_inline_version,
             convert_inline: true,
+            append: false,
             append_bytes: 0,
         };
         self.change(Op::CommitWrite(commit)).await.unwrap();
@@ -344,7 +351,13 @@ impl ServerDouble {
             Ok(stored_bytes) => (stored_bytes, None),
             Err(error) => (0, Some(error.into())),
         };
-        let result = CommandResult { server_id: self.id, command_id: command.command_id, error, stored_bytes };
+        let result = CommandResult {
+            server_id: self.id,
+            command_id: command.command_id,
+            error,
+            stored_bytes,
+            ..CommandResult::default()
+        };
         ask::<_, proto::Empty>(&self.link, Method::CommandResult, &result).await.unwrap();
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn chunk_info(tables: &Tables, id: u64, chunk: &Chunk) -> ChunkInfo {
         trim: chunk.trim,
         healing: chunk.heal.is_some(),
         stored_bytes: chunk.stored_bytes,
+        granted: false,
     }
 }
 

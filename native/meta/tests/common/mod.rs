@@ -223,7 +223,7 @@ impl World {
 
 pub fn stored(chunk: &ChunkInfo, stored_bytes: u32) -> ChunkStored {
     let reference = chunk.chunk.unwrap();
-    ChunkStored { index: chunk.index, chunk_id: reference.id, stored_bytes, version: reference.version }
+    ChunkStored { index: chunk.index, chunk_id: reference.id, stored_bytes, version: reference.version, settled: true }
 }
 
 pub fn split(reply: NameReply) -> Result<NameReply, i32> {
