@@ -120,6 +120,18 @@ _ALL = [
         "Duration of the last comparison of the chunk table with the inventories.",
     ),
     Metric("mooseng_master_elections_won_total", "counter", "", "Times this master became leader since it started."),
+    Metric(
+        "mooseng_master_settled_chunks_total",
+        "counter",
+        "",
+        "Chunks whose copies were compared after a writer ended, and are equal.",
+    ),
+    Metric(
+        "mooseng_master_differing_copies_total",
+        "counter",
+        "",
+        "Copies that differed from the first one of their chunk, and were made anew.",
+    ),
     Metric("mooseng_master_heals_total", "counter", "", "Copies made, or tried, by result.", ("result",)),
     Metric("mooseng_master_term", "gauge", "", "Raft term as this master knows it."),
     Metric("mooseng_master_is_leader", "gauge", "", "1 on the leader that serves."),

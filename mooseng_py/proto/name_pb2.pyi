@@ -260,14 +260,13 @@ class GrantWrite(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., take_over: _Optional[bool] = ...) -> None: ...
 
 class CommitWrite(_message.Message):
-    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append_bytes", "append")
+    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append")
     INODE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     MTIME_NS_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     EXPECT_INLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONVERT_INLINE_FIELD_NUMBER: _ClassVar[int]
-    APPEND_BYTES_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
     inode: int
     size: int
@@ -275,9 +274,8 @@ class CommitWrite(_message.Message):
     stored: _containers.RepeatedCompositeFieldContainer[ChunkStored]
     expect_inline_version: int
     convert_inline: bool
-    append_bytes: int
     append: bool
-    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append_bytes: _Optional[int] = ..., append: _Optional[bool] = ...) -> None: ...
+    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append: _Optional[bool] = ...) -> None: ...
 
 class ChunkStored(_message.Message):
     __slots__ = ("index", "chunk_id", "stored_bytes", "version", "settled")
@@ -478,12 +476,14 @@ class NameReply(_message.Message):
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ..., target: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[DirEntry, _Mapping]]] = ..., end: _Optional[bool] = ..., is_inline: _Optional[bool] = ..., inline_data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkInfo, _Mapping]]] = ..., statfs: _Optional[_Union[FsStats, _Mapping]] = ..., session: _Optional[int] = ..., session_timeout_ms: _Optional[int] = ..., created: _Optional[bool] = ..., offset: _Optional[int] = ..., inline_limit: _Optional[int] = ...) -> None: ...
 
 class RenewSession(_message.Message):
-    __slots__ = ("session", "open_inodes")
+    __slots__ = ("session", "open_inodes", "alive")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OPEN_INODES_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_FIELD_NUMBER: _ClassVar[int]
     session: int
     open_inodes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session: _Optional[int] = ..., open_inodes: _Optional[_Iterable[int]] = ...) -> None: ...
+    alive: bool
+    def __init__(self, session: _Optional[int] = ..., open_inodes: _Optional[_Iterable[int]] = ..., alive: _Optional[bool] = ...) -> None: ...
 
 class RenewReply(_message.Message):
     __slots__ = ("error", "session_timeout_ms", "term")

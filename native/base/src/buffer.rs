@@ -12,11 +12,13 @@ use crate::limits::{BLOCK_BYTES, MAX_PAYLOAD_BYTES};
 
 /// Alignment of every buffer: a page, and the largest logical block of common disks.
 pub const ALIGN_BYTES: usize = BLOCK_BYTES;
+const TINY_BYTES: usize = BLOCK_BYTES;
 const SMALL_BYTES: usize = 64 << 10;
 /// Large enough for 1 MiB at any offset, rounded out to whole blocks.
 const LARGE_BYTES: usize = MAX_PAYLOAD_BYTES + 2 * BLOCK_BYTES;
-/// Idle buffers kept per size: 32 MiB of large ones. More would hide memory, fewer would touch fresh pages again.
-const KEPT: usize = 32;
+/// Sizes of pooled buffers, and how many idle ones of each are kept: 4 MiB of tiny and small ones, 48 MiB of large ones. More
+/// would hide memory, fewer would touch fresh pages again.
+const SIZES: [(usize, usize); 3] = [(TINY_BYTES, 1024), (SMALL_BYTES, 64), (LARGE_BYTES, 48)];
 
 struct Memory {
     start: NonNull<u8>,
@@ -46,11 +48,9 @@ impl Drop for Memory {
     }
 }
 
+/// One for each of `SIZES`.
 #[derive(Default)]
-struct Shelves {
-    small: Vec<Memory>,
-    large: Vec<Memory>,
-}
+struct Shelves([Vec<Memory>; SIZES.len()]);
 
 /// Where buffers come from and go back to. Cloning shares the pool.
 #[derive(Clone, Default)]
@@ -66,25 +66,10 @@ impl BufferPool {
 
     /// A buffer of `len` bytes with unspecified but initialised content (zeros or old data of this process).
     pub fn take(&self, len: usize) -> Buffer {
-        let memory = {
-            let mut shelves = self.0.lock();
-            if len <= SMALL_BYTES {
-                shelves.small.pop()
-            } else if len <= LARGE_BYTES {
-                shelves.large.pop()
-            } else {
-                None
-            }
-        };
-        let memory = memory.unwrap_or_else(|| {
-            Memory::new(if len <= SMALL_BYTES {
-                SMALL_BYTES
-            } else if len <= LARGE_BYTES {
-                LARGE_BYTES
-            } else {
-                len.next_multiple_of(ALIGN_BYTES)
-            })
-        });
+        let size = SIZES.iter().position(|(size, _)| len <= *size);
+        let kept = size.and_then(|size| self.0.lock().0[size].pop());
+        let memory =
+            kept.unwrap_or_else(|| Memory::new(size.map_or(len.next_multiple_of(ALIGN_BYTES), |size| SIZES[size].0)));
         Buffer { memory: Some(memory), len, pool: self.clone() }
     }
 
@@ -96,14 +81,10 @@ impl BufferPool {
     }
 
     fn give_back(&self, memory: Memory) {
+        let Some(size) = SIZES.iter().position(|(size, _)| memory.capacity == *size) else { return };
         let mut shelves = self.0.lock();
-        let shelf = match memory.capacity {
-            SMALL_BYTES => &mut shelves.small,
-            LARGE_BYTES => &mut shelves.large,
-            _ => return,
-        };
-        if shelf.len() < KEPT {
-            shelf.push(memory);
+        if shelves.0[size].len() < SIZES[size].1 {
+            shelves.0[size].push(memory);
         }
     }
 }
@@ -186,13 +167,14 @@ mod tests {
         let address = first.as_ptr();
         assert_eq!(address as usize % ALIGN_BYTES, 0);
         drop(first);
-        assert_eq!(pool.take(100).as_ptr(), address);
+        assert_eq!(pool.take(5100).as_ptr(), address);
+        assert_ne!(pool.take(100).as_ptr(), address, "small ones do not take large ones away");
     }
 
     #[test]
     fn a_huge_buffer_is_not_kept() {
         let pool = BufferPool::default();
         drop(pool.take(LARGE_BYTES + 1));
-        assert!(pool.0.lock().large.is_empty());
+        assert!(pool.0.lock().0.iter().all(Vec::is_empty));
     }
 }

@@ -147,7 +147,8 @@ async fn sync(node: &Node, opened: &Opened, request: Request) -> Result<Response
             "chunkserver {} was started anew since these writes and may have lost them; write them again to another set",
             node.server_id()
         ))
-        .with_failed(node.server_id()));
+        .with_failed(node.server_id())
+        .because(base::Reason::Restarted));
     }
     let stored_bytes = opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
     Ok((&ChunkSyncReply { stamp: Some(stamp(node, stored_bytes)) }).into())

@@ -1,7 +1,7 @@
 //! Makes copies anew: mark the chunk (BeginHeal), let the target fetch it (CopyChunk), add the target to the set
 //! (EndHeal). Bounded over the cluster and per server. Which copies to make is the planner's decision.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +32,8 @@ struct Table {
     waiting: VecDeque<HealIntent>,
     /// By chunk id.
     running: HashMap<u64, (u32, u32)>,
+    /// Chunks whose copies are being compared.
+    settling: HashSet<u64>,
     /// Grows when leadership is lost: what was running before no longer counts.
     generation: u64,
 }
@@ -48,6 +50,7 @@ impl Table {
             load(heal.source) < MOST_PER_SERVER
                 && load(heal.target) < MOST_PER_SERVER
                 && !running.contains_key(&heal.chunk_id)
+                && !self.settling.contains(&heal.chunk_id)
         })?;
         let heal = self.waiting.remove(at)?;
         self.running.insert(heal.chunk_id, (heal.source, heal.target));
@@ -77,7 +80,18 @@ impl Heals {
     }
 
     pub fn is_running(&self, chunk: u64) -> bool {
-        self.0.lock().running.contains_key(&chunk)
+        let table = self.0.lock();
+        table.running.contains_key(&chunk) || table.settling.contains(&chunk)
+    }
+
+    /// Take a chunk for settling, at most `most` at a time; false when there is no room or it is being healed.
+    pub fn begin_settling(&self, chunk: u64, most: usize) -> bool {
+        let mut table = self.0.lock();
+        table.settling.len() < most && !table.running.contains_key(&chunk) && table.settling.insert(chunk)
+    }
+
+    pub fn end_settling(&self, chunk: u64) {
+        self.0.lock().settling.remove(&chunk);
     }
 
     /// Running and waiting.
@@ -123,7 +137,7 @@ impl Node {
         }
     }
 
-    async fn heal(&self, term: u64, heal: &HealIntent) -> Result<()> {
+    pub async fn heal(&self, term: u64, heal: &HealIntent) -> Result<()> {
         let begin = BeginHeal { chunk_id: heal.chunk_id, version: heal.version, target: heal.target };
         let chunk = self.committer.admin(term, Op::BeginHeal(begin)).await?.chunk;
         let chunk =
@@ -153,7 +167,7 @@ impl Node {
     }
 
     /// Writers wait while the mark stands, so ending is tried again; a mark left over is ended by the leader's next look.
-    async fn end_heal(&self, term: u64, end: EndHeal) -> Result<()> {
+    pub async fn end_heal(&self, term: u64, end: EndHeal) -> Result<()> {
         let mut attempt = 1;
         loop {
             match self.committer.admin(term, Op::EndHeal(end)).await {

@@ -15,6 +15,7 @@ use wire::proto::{
 
 use crate::health::{Standing, scan};
 use crate::node::Node;
+use crate::settle::Comparing;
 
 /// Between steps. Smaller purges and deletes in smaller batches; larger notices dead servers later.
 const TICK: Duration = Duration::from_millis(100);
@@ -113,13 +114,15 @@ struct Driver {
     /// When stray healing marks were last looked for; the marks of older leaders are ended first.
     stray_heals_at: Option<Instant>,
     scan: ScanClock,
+    comparing: Comparing,
 }
 
 impl Driver {
     fn new(node: Arc<Node>, term: u64) -> Driver {
         let now = Instant::now();
         let orphans = node.machine.state().orphans().into_iter().collect();
-        Driver { node, term, orphans, stray_heals_at: None, scan: ScanClock::new(now) }
+        let comparing = Comparing::new(now);
+        Driver { node, term, orphans, stray_heals_at: None, scan: ScanClock::new(now), comparing }
     }
 
     async fn step(&mut self) {
@@ -134,6 +137,8 @@ impl Driver {
             self.stray_heals_at = Some(Instant::now());
         }
         self.scan.start_if_due(&self.node);
+        self.node.settle_ended_writers(self.term);
+        self.node.compare_copies(self.term, &mut self.comparing);
     }
 
     fn take_events(&mut self) {

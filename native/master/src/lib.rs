@@ -21,6 +21,7 @@ mod patience;
 mod peers;
 mod servers;
 mod sessions;
+mod settle;
 mod view;
 
 pub use config::MasterConfig;

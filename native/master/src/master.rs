@@ -29,6 +29,7 @@ use crate::moment::Moment;
 use crate::node::{Node, Running};
 use crate::peers;
 use crate::servers::Servers;
+use crate::settle::Settles;
 
 /// A stop waits this long for requests being answered.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -152,6 +153,7 @@ fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensu
         health: Mutex::new(Health::default()),
         deletes: Mutex::new(Deletes::default()),
         heals: Heals::default(),
+        settles: Settles::default(),
         serving: tokio::sync::watch::channel(0).0,
         stopping: AtomicBool::new(false),
         running: AtomicUsize::new(0),

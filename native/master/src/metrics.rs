@@ -83,6 +83,8 @@ pub struct Metrics {
     pub sessions_expired: AtomicU64,
     pub scan_ns: AtomicU64,
     pub elections_won: AtomicU64,
+    pub settled: AtomicU64,
+    pub differing: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, by: u64) {
@@ -127,6 +129,8 @@ impl Metrics {
             ("mooseng_master_sessions_expired_total", get(&self.sessions_expired)),
             ("mooseng_master_health_scan_seconds", get(&self.scan_ns) / 1e9),
             ("mooseng_master_elections_won_total", get(&self.elections_won)),
+            ("mooseng_master_settled_chunks_total", get(&self.settled)),
+            ("mooseng_master_differing_copies_total", get(&self.differing)),
         ];
         metrics.extend(plain.into_iter().map(|(name, value)| (name, Vec::new(), value)));
         for (result, count) in [("ok", &self.heals_ok), ("failed", &self.heals_failed)] {

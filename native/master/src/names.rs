@@ -99,13 +99,20 @@ impl Node {
             let error = proto::Error { term, ..no_session(request.session).into() };
             return Ok(RenewReply { error: Some(error), ..RenewReply::default() });
         }
-        self.machine.soft.sessions.lock().renew(request.session, &request.open_inodes, Instant::now());
+        let mut sessions = self.machine.soft.sessions.lock();
+        if request.alive {
+            sessions.alive(request.session, Instant::now());
+        } else {
+            sessions.renew(request.session, &request.open_inodes, Instant::now());
+        }
+        drop(sessions);
         Ok(RenewReply { error: None, session_timeout_ms: self.session_timeout_ms(), term })
     }
 }
 
 fn no_session(session: u64) -> Error {
     Error::stale(format!("session {session} is not registered or expired; register again"))
+        .because(base::Reason::NoSession)
 }
 
 fn refused(error: Error) -> NameReply {

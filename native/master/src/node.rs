@@ -20,6 +20,7 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Said;
 use crate::servers::Servers;
+use crate::settle::Settles;
 
 /// How long a request waits for a leader that was just elected to get ready, instead of being sent away.
 const READY_WAIT: Duration = Duration::from_millis(1500);
@@ -36,6 +37,7 @@ pub struct Node {
     pub health: Mutex<Health>,
     pub deletes: Mutex<Deletes>,
     pub heals: Heals,
+    pub settles: Settles,
     /// The term this master serves as leader; 0 while it does not.
     pub serving: watch::Sender<u64>,
     pub stopping: AtomicBool,
@@ -117,6 +119,7 @@ impl Node {
         *self.health.lock() = Health::default();
         *self.deletes.lock() = Deletes::default();
         self.heals.reset();
+        self.settles.reset();
     }
 }
 

@@ -131,6 +131,11 @@ impl Sessions {
         }
     }
 
+    /// The session lives; what it holds is as it said before.
+    pub fn alive(&mut self, session: u64, now: Instant) {
+        self.live.entry(session).or_insert_with(|| Session::new(now)).seen = now;
+    }
+
     /// The session is closed or expired.
     pub fn end(&mut self, session: u64) {
         if let Some(entry) = self.live.remove(&session) {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 
-use crate::inode::{Body, ROOT};
+use crate::chunk::SETTLING;
+use crate::inode::{Body, Inode, ROOT};
 use crate::session::MAX_REPLIES;
 use crate::state::State;
-use crate::tables::Tables;
+use crate::tables::{ENDED, Tables};
 
 macro_rules! ensure {
     ($holds:expr, $($message:tt)*) => {
@@ -28,6 +29,7 @@ impl State {
         check_links(&self.tables)?;
         check_tree(&self.tables)?;
         check_chunks(&self.tables)?;
+        check_writers(&self.tables)?;
         check_sessions(&self.tables)?;
         check_totals(&self.tables)
     }
@@ -106,6 +108,23 @@ fn check_tree(tables: &Tables) -> Result<(), String> {
     Ok(())
 }
 
+/// Grants belong to chunks, turns to files; whoever has one is registered, or has ended.
+fn check_writers(tables: &Tables) -> Result<(), String> {
+    for (chunk, writers) in tables.grants() {
+        ensure!(tables.chunk(chunk).is_ok(), "chunk {chunk} is granted and does not exist");
+        ensure!(
+            !writers.is_empty() && writers.windows(2).all(|pair| pair[0] < pair[1]),
+            "grants of {chunk}: {writers:?}"
+        );
+        let unknown = writers.iter().find(|writer| **writer != ENDED && tables.session(**writer).is_err());
+        ensure!(unknown.is_none(), "chunk {chunk} is granted to {unknown:?}, which has ended");
+    }
+    for (inode, _) in tables.appenders() {
+        ensure!(tables.inode(inode).is_ok_and(Inode::is_file), "inode {inode} is appended to and is no file");
+    }
+    Ok(())
+}
+
 fn check_chunks(tables: &Tables) -> Result<(), String> {
     let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
     let mut stored: BTreeMap<u64, u64> = BTreeMap::new();
@@ -133,7 +152,8 @@ fn check_chunks(tables: &Tables) -> Result<(), String> {
         ensure!(healing.contains(&id) == chunk.heal.is_some(), "chunk {id}: healing marks disagree");
         if let Some(heal) = chunk.heal {
             ensure!(!chunk.servers.contains(heal.target), "chunk {id} is healed to where it lies");
-            ensure!(tables.server(heal.target).is_some(), "chunk {id} is healed to an unknown server");
+            let known = heal.target == SETTLING || tables.server(heal.target).is_some();
+            ensure!(known, "chunk {id} is healed to an unknown server");
             ensure!(heal.id < tables.next.heal && heal.id > 0, "heal {} was never given out", heal.id);
         }
         ensure!(chunk.trim.is_none_or(|trim| u64::from(trim) < CHUNK_BYTES), "chunk {id} is cut behind its end");

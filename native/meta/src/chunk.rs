@@ -51,6 +51,9 @@ impl FromIterator<u32> for ServerSet {
     }
 }
 
+/// The target of a heal that adds nothing and compares what is there.
+pub(crate) const SETTLING: u32 = 0;
+
 /// A copy being added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heal {
@@ -80,7 +83,7 @@ impl Chunk {
         self.heal = None;
     }
 
-    pub fn state(&self, id: u64) -> proto::ChunkState {
+    pub fn state(&self, id: u64, writers: &[u64]) -> proto::ChunkState {
         proto::ChunkState {
             id,
             version: self.version,
@@ -92,7 +95,7 @@ impl Chunk {
             heal_target: self.heal.map_or(0, |heal| heal.target),
             stored_bytes: self.stored_bytes,
             trim: self.trim,
-            writers: Vec::new(),
+            writers: writers.to_vec(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The sentences for what the name space refuses. The errno is Linux's; the sentence names the thing.
 
-use base::Error;
+use base::{Error, Reason};
 
 pub(crate) fn show(name: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(name))
@@ -72,11 +72,28 @@ pub(crate) fn no_cluster() -> Error {
 }
 
 pub(crate) fn no_session(session: u64) -> Error {
-    Error::stale(format!("session {session} has ended; register a new one"))
+    Error::stale(format!("session {session} has ended; register a new one")).because(Reason::NoSession)
 }
 
 pub(crate) fn converting(inode: u64, session: u64) -> Error {
     Error::namespace(libc::EBUSY, format!("session {session} moves inode {inode} into chunks just now; ask again"))
+        .because(Reason::TurnTaken)
+}
+
+pub(crate) fn appending(inode: u64, session: u64) -> Error {
+    Error::namespace(libc::EBUSY, format!("session {session} appends to inode {inode} just now; ask again"))
+        .because(Reason::TurnTaken)
+}
+
+pub(crate) fn turn_lost(inode: u64) -> Error {
+    Error::stale(format!("the turn to append to inode {inode} has ended; take a new one and send the bytes again"))
+        .because(Reason::TurnLost)
+}
+
+/// Not that chunk, or no chunk, lies at this place of the file.
+pub(crate) fn moved(inode: u64, index: u64, chunk: u64) -> Error {
+    Error::stale(format!("chunk {chunk} is not at place {index} of inode {inode} any more; ask for a grant"))
+        .because(Reason::ChunkMoved)
 }
 
 pub(crate) fn no_chunk(chunk: u64) -> Error {
@@ -85,4 +102,5 @@ pub(crate) fn no_chunk(chunk: u64) -> Error {
 
 pub(crate) fn other_version(chunk: u64, asked: u32, committed: u32) -> Error {
     Error::stale(format!("chunk {chunk} is at version {committed}, not {asked}; ask for the map again"))
+        .because(Reason::ChunkMoved)
 }

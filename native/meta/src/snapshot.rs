@@ -14,10 +14,12 @@ use crate::inode::{Body, Inode};
 use crate::name::{self, Name};
 use crate::session::{MAX_REPLIES, Session, SessionInfo};
 use crate::state::{ClusterConfig, State};
-use crate::tables::{Entry, Next, Server, Tables};
+use crate::tables::{Appender, Entry, Next, Server, Tables};
 
 const MAGIC: [u8; 8] = *b"MNGSNAP\0";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// Format 1 has no grants and no turns to append.
+const OLDEST_VERSION: u32 = 1;
 const BLOCK_HEADER_BYTES: usize = 13;
 /// A block is closed when it has this much.
 const FULL_BLOCK_BYTES: usize = 64 << 10;
@@ -35,13 +37,16 @@ enum Section {
     Inodes = 5,
     Entries = 6,
     Chunks = 7,
+    Grants = 8,
+    Appenders = 9,
     End = 255,
 }
 
 impl Section {
     fn from_byte(byte: u8) -> Option<Section> {
         use Section::*;
-        [Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, End].into_iter().find(|s| *s as u8 == byte)
+        let all = [Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, End];
+        all.into_iter().find(|s| *s as u8 == byte)
     }
 }
 
@@ -64,8 +69,10 @@ impl State {
             return Err(damaged("it does not begin as one"));
         }
         let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-        if version != FORMAT_VERSION {
-            let message = format!("the snapshot has format {version}, this software reads {FORMAT_VERSION}; update it");
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
+            let message = format!(
+                "the snapshot has format {version}, this software reads {OLDEST_VERSION} to {FORMAT_VERSION}; update it"
+            );
             return Err(base::Error::integrity(message));
         }
         Ok(State { tables: read_tables(input)? })
@@ -234,6 +241,20 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
     for (id, chunk) in tables.chunks_from(0) {
         blocks.record(Section::Chunks, |out| put_chunk(out, id, chunk))?;
     }
+    for (chunk, sessions) in tables.grants() {
+        blocks.record(Section::Grants, |out| {
+            out.u64(chunk);
+            out.u32(sessions.len() as u32);
+            sessions.iter().for_each(|session| out.u64(*session));
+        })?;
+    }
+    for (inode, appender) in tables.appenders() {
+        blocks.record(Section::Appenders, |out| {
+            out.u64(inode);
+            out.u64(appender.session);
+            out.i64(appender.since_ns);
+        })?;
+    }
     blocks.finish()
 }
 
@@ -355,6 +376,11 @@ fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Resu
         Section::Inodes => get_inode(tables, from)?,
         Section::Entries => get_entry(tables, from)?,
         Section::Chunks => get_chunk(tables, from)?,
+        Section::Grants => get_grants(tables, from)?,
+        Section::Appenders => {
+            let (inode, session, since_ns) = (from.u64()?, from.u64()?, from.i64()?);
+            tables.inode(inode).is_ok() && tables.put_appender(inode, Appender { session, since_ns })
+        }
         Section::End => false,
     };
     if fresh { Ok(()) } else { Err(damaged("two records contradict each other")) }
@@ -424,6 +450,15 @@ fn get_entry(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
         return Err(damaged("an entry leads from or to nothing"));
     }
     Ok(cookie < tables.next.cookie && tables.put_entry(parent, Name::new(&bytes), Entry { inode, cookie }))
+}
+
+fn get_grants(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
+    let (chunk, count) = (from.u64()?, from.u32()?);
+    let mut sessions = Vec::new();
+    for _ in 0..count {
+        sessions.push(from.u64()?);
+    }
+    Ok(tables.put_writers(chunk, &sessions))
 }
 
 fn get_chunk(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {

@@ -229,20 +229,25 @@ impl State {
     }
 
     pub fn chunk(&self, id: u64) -> Option<ChunkState> {
-        self.tables.chunk(id).ok().map(|chunk| chunk.state(id))
+        self.tables.chunk(id).ok().map(|chunk| chunk.state(id, self.tables.writers(id)))
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = ChunkState> {
-        self.tables.chunks_from(0).map(|(id, chunk)| chunk.state(id))
+        self.tables.chunks_from(0).map(|(id, chunk)| chunk.state(id, self.tables.writers(id)))
     }
 
     /// At most `n` chunks with ids from `id` on.
     pub fn chunks_from(&self, id: u64, n: usize) -> Vec<ChunkState> {
-        self.tables.chunks_from(id).take(n).map(|(id, chunk)| chunk.state(id)).collect()
+        self.tables.chunks_from(id).take(n).map(|(id, chunk)| chunk.state(id, self.tables.writers(id))).collect()
     }
 
     pub fn healing(&self) -> Vec<ChunkState> {
         self.tables.healing().filter_map(|id| self.chunk(id)).collect()
+    }
+
+    /// Chunks that somebody may have sent bytes for which not all copies have, with those sessions; 0: one that ended.
+    pub fn granted(&self) -> Vec<(u64, Vec<u64>)> {
+        self.tables.grants().map(|(chunk, writers)| (chunk, writers.to_vec())).collect()
     }
 
     pub fn server(&self, id: u32) -> Option<ServerState> {

@@ -1,6 +1,6 @@
 //! Every table of the state, behind a narrow interface so that another engine could take its place.
 //! Invariants: both entry tables hold the same entries; chunk tables, healing marks, per-server counts and totals
-//! follow from the records. All tables are ordered: nothing observable depends on a hash. Cloning is O(1).
+//! follow from the records; a grant belongs to a chunk that exists, a turn to append to an inode. All tables are ordered: nothing observable depends on a hash. Cloning is O(1).
 
 use std::sync::Arc;
 
@@ -58,6 +58,16 @@ pub(crate) struct Server {
     pub chunks: u64,
 }
 
+/// Whose turn it is to add to the end of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Appender {
+    pub session: u64,
+    pub since_ns: i64,
+}
+
+/// Stands in a chunk's grants for every session that has ended without giving its grant back.
+pub(crate) const ENDED: u64 = 0;
+
 /// Sums over the tables, kept with every change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -79,6 +89,9 @@ pub(crate) struct Tables {
     sessions: OrdMap<u64, Session>,
     orphans: OrdSet<u64>,
     healing: OrdSet<u64>,
+    /// By chunk: the sessions that may have sent bytes which not all copies have. Sorted, none twice, never empty.
+    grants: OrdMap<u64, Arc<[u64]>>,
+    appenders: OrdMap<u64, Appender>,
     totals: Totals,
 }
 
@@ -124,6 +137,7 @@ impl Tables {
             self.uncount(&old);
         }
         self.orphans.remove(&id);
+        self.appenders.remove(&id);
     }
 
     fn uncount(&mut self, inode: &Inode) {
@@ -282,6 +296,7 @@ impl Tables {
         let chunk = self.chunks.remove(&id)?;
         self.file_chunks.remove(&(chunk.inode, chunk.index));
         self.healing.remove(&id);
+        self.grants.remove(&id);
         self.count_copies(chunk.servers, false);
         if chunk.stored_bytes > 0 {
             self.add_stored(chunk.inode, -i64::from(chunk.stored_bytes));
@@ -303,6 +318,70 @@ impl Tables {
                 server.chunks = if more { server.chunks + 1 } else { server.chunks.saturating_sub(1) };
             }
         }
+    }
+
+    // ---- who writes ----
+
+    pub fn grants(&self) -> impl Iterator<Item = (u64, &[u64])> {
+        self.grants.iter().map(|(chunk, sessions)| (*chunk, &**sessions))
+    }
+
+    /// The sessions that may have sent bytes of this chunk which not all copies have.
+    pub fn writers(&self, chunk: u64) -> &[u64] {
+        self.grants.get(&chunk).map_or(&[], |sessions| sessions)
+    }
+
+    /// Returns false when there are some already, or no such chunk: a damaged snapshot.
+    pub fn put_writers(&mut self, chunk: u64, sessions: &[u64]) -> bool {
+        let sorted = !sessions.is_empty() && sessions.windows(2).all(|pair| pair[0] < pair[1]);
+        sorted && self.chunks.contains_key(&chunk) && self.grants.insert(chunk, Arc::from(sessions)).is_none()
+    }
+
+    pub fn grant(&mut self, chunk: u64, session: u64) {
+        let now = self.writers(chunk);
+        if let Err(place) = now.binary_search(&session) {
+            let mut sessions = now.to_vec();
+            sessions.insert(place, session);
+            self.grants.insert(chunk, Arc::from(sessions));
+        }
+    }
+
+    /// The session has nothing under way for the chunk any more.
+    pub fn settle(&mut self, chunk: u64, session: u64) {
+        let left: Vec<u64> = self.writers(chunk).iter().copied().filter(|writer| *writer != session).collect();
+        if left.is_empty() {
+            self.grants.remove(&chunk);
+        } else if left.len() < self.writers(chunk).len() {
+            self.grants.insert(chunk, Arc::from(left));
+        }
+    }
+
+    pub fn settle_all(&mut self, chunk: u64) {
+        self.grants.remove(&chunk);
+    }
+
+    /// The session will never say what became of its bytes in these chunks.
+    pub fn abandon(&mut self, chunk: u64, session: u64) {
+        if self.writers(chunk).contains(&session) {
+            self.settle(chunk, session);
+            self.grant(chunk, ENDED);
+        }
+    }
+
+    pub fn appender(&self, inode: u64) -> Option<Appender> {
+        self.appenders.get(&inode).copied()
+    }
+
+    pub fn appenders(&self) -> impl Iterator<Item = (u64, Appender)> {
+        self.appenders.iter().map(|(inode, appender)| (*inode, *appender))
+    }
+
+    pub fn put_appender(&mut self, inode: u64, appender: Appender) -> bool {
+        self.appenders.insert(inode, appender).is_none()
+    }
+
+    pub fn remove_appender(&mut self, inode: u64) {
+        self.appenders.remove(&inode);
     }
 
     // ---- servers ----
@@ -362,6 +441,11 @@ impl Tables {
         let Some(session) = self.sessions.remove(&id) else { return false };
         let replies: usize = session.replies.values().map(|reply| reply.len()).sum();
         self.totals.heap_bytes -= replies as u64;
+        let granted: Vec<u64> =
+            self.grants().filter(|(_, writers)| writers.contains(&id)).map(|(chunk, _)| chunk).collect();
+        for chunk in granted {
+            self.abandon(chunk, id);
+        }
         true
     }
 

@@ -91,7 +91,6 @@ fn commit_op(world: &World, a: u8, c: u16, size: u64) -> Op {
         stored: vec![stored(&info, u32::from(c))],
         expect_inline_version: attr.map_or(0, |attr| attr.data_version + u64::from(c % 16 == 1)),
         convert_inline: !c.is_multiple_of(3),
-        append_bytes: 0,
         append: false,
     })
 }

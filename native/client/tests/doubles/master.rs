@@ -117,7 +117,9 @@ impl Handler for DoubleMaster {
         if request.method == Method::Renew {
             let renewal: RenewSession = request.decode()?;
             let known = self.state.lock().has_session(renewal.session);
-            let error = (!known).then(|| Error::stale(format!("session {} has ended", renewal.session)).into());
+            let error = (!known).then(|| {
+                Error::stale(format!("session {} has ended", renewal.session)).because(base::Reason::NoSession).into()
+            });
             return Ok((&RenewReply { error, session_timeout_ms: 60_000, term: 1 }).into());
         }
         let message: NameRequest = request.decode()?;

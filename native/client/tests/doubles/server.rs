@@ -72,6 +72,16 @@ impl DoubleServer {
         self.paused.send_replace(true);
     }
 
+    /// As after a power cut: nothing that was not synced is there any more.
+    pub fn start_anew(&self) {
+        self.chunks.lock().clear();
+        self.boot_id.store(999, SeqCst);
+    }
+
+    pub fn stored(&self, chunk: u64) -> Vec<u8> {
+        self.chunks.lock().get(&chunk).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { server_id: self.id, boot_id: self.boot_id.load(SeqCst), stored_bytes: 4096 }
     }
@@ -145,7 +155,7 @@ impl DoubleServer {
             crcs,
             version: *version,
             stored_bytes: 0,
-            boot_id: 1,
+            boot_id: self.boot_id.load(SeqCst),
         };
         Ok(Response { payload: Some(Arc::new(data)), ..Response::from(&reply) })
     }
@@ -153,7 +163,7 @@ impl DoubleServer {
     fn sync(&self, request: Request) -> Result<Response> {
         let message: ChunkSync = request.decode()?;
         if message.boot_id != self.boot_id.load(SeqCst) {
-            return Err(Error::stale("started anew").with_failed(self.id));
+            return Err(Error::stale("started anew").with_failed(self.id).because(base::Reason::Restarted));
         }
         Ok((&ChunkSyncReply { stamp: Some(self.stamp()) }).into())
     }

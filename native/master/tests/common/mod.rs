@@ -270,7 +270,6 @@ impl Client {
             expect_inline_version,
             convert_inline: true,
             append: false,
-            append_bytes: 0,
         };
         self.change(Op::CommitWrite(commit)).await.unwrap();
         (inode, info)

@@ -55,7 +55,7 @@ pub(crate) fn chunk_info(tables: &Tables, id: u64, chunk: &Chunk) -> ChunkInfo {
         trim: chunk.trim,
         healing: chunk.heal.is_some(),
         stored_bytes: chunk.stored_bytes,
-        granted: false,
+        granted: !tables.writers(id).is_empty(),
     }
 }
 
@@ -69,8 +69,8 @@ pub(crate) fn free_chunks(cx: &mut Context, inode: u64, first: u32) {
 }
 
 /// Set the size of a regular file whose new size was checked: chunks behind it are freed, and the one cut in the
-/// middle gets a new version whose bytes from the cut on read as zeros. Also when the file grows: bytes that a writer
-/// sent but did not commit before must not appear behind the old end.
+/// middle gets a new version whose bytes from the cut on read as zeros. A file that grows is cut at its old end where
+/// somebody may have sent bytes beyond: they must not come up as part of it. A turn to append ends.
 pub(crate) fn truncate(cx: &mut Context, id: u64, size: u64) {
     let Ok(inode) = cx.tables.inode(id) else { return };
     let mode = cx.caller.mode_after_write(inode);
@@ -89,11 +89,20 @@ pub(crate) fn truncate(cx: &mut Context, id: u64, size: u64) {
             free_chunks(cx, id, 0);
             Some(Inode::empty_file())
         }
-        None => {
+        None if size < inode.size => {
             cut_chunks(cx, id, size);
             None
         }
+        None => {
+            let (end, session) = (inode.size, cx.session);
+            let foreign = |writers: &[u64]| writers.iter().any(|writer| *writer != session);
+            if cx.tables.chunks_of(id, (end / CHUNK_BYTES) as u32).any(|(chunk, _)| foreign(cx.tables.writers(chunk))) {
+                cut_chunks(cx, id, end);
+            }
+            None
+        }
     };
+    cx.tables.remove_appender(id);
     let now_ns = cx.now_ns;
     cx.tables.edit(id, |inode| {
         if let Some(body) = body {
@@ -105,13 +114,34 @@ pub(crate) fn truncate(cx: &mut Context, id: u64, size: u64) {
     });
 }
 
+/// Bytes that were sent for places behind the end and not committed are void: versions that took them are over.
+pub(crate) fn void_behind_end(cx: &mut Context, id: u64) {
+    let Ok(inode) = cx.tables.inode(id) else { return };
+    let size = inode.size;
+    if let Body::Inline { .. } = inode.body {
+        free_chunks(cx, id, 0);
+        cx.tables.edit(id, |inode| {
+            if let Body::Inline { converter, .. } = &mut inode.body {
+                *converter = 0;
+            }
+        });
+    } else {
+        cut_chunks(cx, id, size);
+    }
+}
+
 fn cut_chunks(cx: &mut Context, inode: u64, size: u64) {
     let offset = (size % CHUNK_BYTES) as u32;
     free_chunks(cx, inode, size.div_ceil(CHUNK_BYTES) as u32);
     if offset == 0 {
         return;
     }
-    let Some(id) = cx.tables.chunk_at(inode, (size / CHUNK_BYTES) as u32).map(|(id, _)| id) else { return };
+    let index = (size / CHUNK_BYTES) as u32;
+    let Some((id, written)) = cx.tables.chunk_at(inode, index).map(|(id, chunk)| (id, chunk.written)) else { return };
+    if !written {
+        free_chunks(cx, inode, index);
+        return;
+    }
     cx.tables.edit_chunk(id, |chunk| {
         chunk.advance(chunk.servers);
         chunk.trim = Some(chunk.trim.map_or(offset, |trim| trim.min(offset)));

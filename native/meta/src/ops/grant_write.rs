@@ -15,7 +15,7 @@ use crate::errors;
 use crate::inode::Body;
 use crate::place;
 use crate::state::{ClusterConfig, Context, Event};
-use crate::tables::Tables;
+use crate::tables::{ENDED, Tables};
 
 enum Plan {
     Keep(u64),
@@ -43,6 +43,9 @@ pub(crate) fn grant_write(cx: &mut Context, op: &GrantWrite) -> Result<NameReply
     }
     prepare_inode(cx, op.inode, index);
     let id = carry_out(cx, plan, op.inode, index);
+    if cx.tables.chunk(id)?.heal.is_none() {
+        cx.tables.grant(id, cx.session);
+    }
     let mut reply = attr_reply(cx.tables, op.inode);
     content::fill(cx.tables, op.inode, 0, 0, &mut reply);
     reply.chunks = vec![content::chunk_info(cx.tables, id, cx.tables.chunk(id)?)];
@@ -53,8 +56,16 @@ fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
     let tables = &*cx.tables;
     let config = tables.config.as_deref().ok_or_else(errors::no_cluster)?;
     let Some((id, chunk)) = tables.chunk_at(op.inode, index) else {
-        return Ok(Plan::Make { servers: place(cx, config, &op.failed)?, instead_of: None });
+        // Whoever failed with a chunk that is gone is no worse a place for a new one.
+        let had_none = op.chunk.is_none_or(|chunk| chunk.id == 0);
+        let avoided: &[u32] = if had_none { &op.failed } else { &[] };
+        return Ok(Plan::Make { servers: place(cx, config, avoided)?, instead_of: None });
     };
+    let only_ended = tables.writers(id) == [ENDED];
+    if !chunk.written && only_ended {
+        // Bytes that a client sent and never committed must not come up under another's.
+        return Ok(Plan::Make { servers: place(cx, config, &[])?, instead_of: Some(id) });
+    }
     if index == 0
         && let Some(converter) = converter_of(tables, op.inode)
         && converter != cx.session
@@ -122,9 +133,9 @@ fn carry_out(cx: &mut Context, plan: Plan, inode: u64, index: u32) -> u64 {
 }
 
 /// Servers for the next new chunk. Fewer than `copies` will do, down to `min_copies`.
-fn place(cx: &Context, config: &ClusterConfig, failed: &[u32]) -> Result<ServerSet> {
+fn place(cx: &Context, config: &ClusterConfig, avoided: &[u32]) -> Result<ServerSet> {
     let need = config.min_copies as usize;
-    let usable = cx.tables.servers().filter(|(id, server)| server.up && server.weight > 0 && !failed.contains(id));
+    let usable = cx.tables.servers().filter(|(id, server)| server.up && server.weight > 0 && !avoided.contains(id));
     let candidates: Vec<(u32, u32)> = usable.map(|(id, server)| (id, server.weight)).collect();
     if candidates.len() >= need {
         return Ok(place::draw(candidates, config.copies as usize, cx.tables.next.chunk, cx.seed));

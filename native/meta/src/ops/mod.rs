@@ -1,5 +1,6 @@
 //! One operation, one file. Each checks everything, then changes; this file only says which is which.
 
+pub(crate) mod append_begin;
 pub(crate) mod bootstrap;
 pub(crate) mod chunks;
 pub(crate) mod commit_write;
@@ -14,6 +15,7 @@ pub(crate) mod mkdir;
 pub(crate) mod open;
 pub(crate) mod purge;
 pub(crate) mod readdir;
+pub(crate) mod release_grants;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod resolve;
@@ -48,6 +50,8 @@ pub(crate) fn is_mutation(op: &Op) -> bool {
             | Op::GrantWrite(_)
             | Op::CommitWrite(_)
             | Op::TrimDone(_)
+            | Op::AppendBegin(_)
+            | Op::ReleaseGrants(_)
             | Op::RegisterSession(_)
             | Op::CloseSession(_)
     )
@@ -67,6 +71,8 @@ pub(crate) fn mutate(cx: &mut Context, op: &Op) -> Result<NameReply> {
         Op::GrantWrite(op) => grant_write::grant_write(cx, op),
         Op::CommitWrite(op) => commit_write::commit_write(cx, op),
         Op::TrimDone(op) => trim_done::trim_done(cx, op),
+        Op::AppendBegin(op) => append_begin::append_begin(cx, op),
+        Op::ReleaseGrants(op) => release_grants::release_grants(cx, op),
         _ => Err(errors::unsupported("this operation as a change")),
     }
 }

@@ -1,9 +1,10 @@
-//! Every copy of a cut chunk has zeros behind the cut now: the mark can go.
+//! Every copy of a cut chunk has zeros behind the cut now: the mark can go. The next version fences the trim itself: one
+//! that arrives late must not zero what was written behind the cut since.
 
 use base::Result;
 use wire::proto::{NameReply, TrimDone};
 
-use super::attr_reply;
+use super::{attr_reply, content};
 use crate::errors;
 use crate::state::{Context, Event};
 
@@ -21,13 +22,17 @@ pub(crate) fn trim_done(cx: &mut Context, op: &TrimDone) -> Result<NameReply> {
     match chunk.trim {
         None => {}
         Some(trim) if trim == op.trim => {
-            cx.tables.edit_chunk(asked.id, |chunk| chunk.trim = None);
+            cx.tables.edit_chunk(asked.id, |chunk| {
+                chunk.advance(chunk.servers);
+                chunk.trim = None;
+            });
             cx.events.push(Event::ChunkChanged(asked.id));
         }
         Some(trim) => {
             let message = format!("chunk {} is cut at {trim}, not {}; ask for the map again", asked.id, op.trim);
-            return Err(base::Error::stale(message));
+            return Err(base::Error::stale(message).because(base::Reason::ChunkMoved));
         }
     }
-    Ok(attr_reply(cx.tables, op.inode))
+    let chunks = vec![content::chunk_info(cx.tables, asked.id, cx.tables.chunk(asked.id)?)];
+    Ok(NameReply { chunks, ..attr_reply(cx.tables, op.inode) })
 }

@@ -15,6 +15,11 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
     let Body::Inline { data, converter } = &inode.body else {
         return Err(if inode.is_file() { outgrown(op.inode) } else { errors::not_a_file(op.inode) });
     };
+    if op.append
+        && let Some(holder) = cx.tables.appender(op.inode).filter(|holder| holder.session != cx.session)
+    {
+        return Err(errors::appending(op.inode, holder.session));
+    }
     let offset = if op.append { inode.size } else { op.offset };
     if op.data.is_empty() {
         return Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) });

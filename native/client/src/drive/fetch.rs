@@ -12,13 +12,12 @@ use futures::stream::FuturesUnordered;
 use wire::Method;
 use wire::proto::{ChunkInfo, ChunkRead, ChunkReadReply, Replica};
 
-use crate::backoff::Backoff;
-use crate::core::Core;
-use crate::file::FileRef;
+use super::read::chunk_info;
+use super::{Drive, FileRef};
+use crate::file::{Event, Fetched, chain};
 use crate::metrics::add;
-use crate::read::chunk_info;
-use crate::readahead::Fetched;
-use crate::servers::Failure;
+use crate::peers::Failure;
+use crate::peers::backoff::Backoff;
 
 /// How long one copy may take before it counts as failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(4);
@@ -28,18 +27,18 @@ const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
 
 /// `start..end` of the file, which lie in one chunk and are at most a segment long. `turn` shifts which copy is read first:
 /// with another one for each open, every copy is read now and then, so that rot is found, and many readers spread.
-pub async fn fetch(core: &Arc<Core>, file: &FileRef, turn: u64, start: u64, end: u64) -> Result<Fetched> {
+pub async fn fetch(drive: &Arc<Drive>, file: &FileRef, turn: u64, start: u64, end: u64) -> Result<Fetched> {
     let index = start / CHUNK_BYTES;
     let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
-    let deadline = core.deadline();
+    let deadline = drive.peers.deadline();
     let (mut backoff, mut refresh) = (Backoff::default(), false);
     loop {
-        let info = chunk_info(core, file, index, refresh).await?;
+        let info = chunk_info(drive, file, index, refresh).await?;
         let readable = info.trim.map_or(length, |trim| trim.saturating_sub(offset).min(length));
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok(zeros(length));
         }
-        match fetch_any(core, &info, turn, offset, length).await {
+        match fetch_any(drive, file, &info, turn, offset, length).await {
             Ok(fetched) => return Ok(cut_tail(fetched, readable)),
             Err(error) if deadline.passed() => {
                 return Err(Error::unavailable(format!(
@@ -48,7 +47,7 @@ pub async fn fetch(core: &Arc<Core>, file: &FileRef, turn: u64, start: u64, end:
                 )));
             }
             Err(_) => {
-                add(&core.metrics.counters.data_retries, 1);
+                add(&drive.peers.metrics.counters.data_retries, 1);
                 if refresh {
                     backoff.wait().await;
                 }
@@ -74,29 +73,45 @@ fn cut_tail(fetched: Fetched, readable: u32) -> Fetched {
 }
 
 /// The first good answer of any copy.
-async fn fetch_any(core: &Arc<Core>, info: &ChunkInfo, turn: u64, offset: u32, length: u32) -> Result<Fetched> {
-    let ranked = core.servers.rank(&info.replicas, turn.wrapping_add(u64::from(offset >> 20)) as usize);
+async fn fetch_any(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    info: &ChunkInfo,
+    turn: u64,
+    offset: u32,
+    length: u32,
+) -> Result<Fetched> {
+    let mut ranked = drive.peers.servers.rank(&info.replicas, turn.wrapping_add(u64::from(offset >> 20)) as usize);
+    if info.granted
+        && let Some((head, _)) = chain(info)
+        && let Some(at) = ranked.iter().position(|replica| replica.server_id == head.server_id)
+        && !drive.peers.servers.is_avoided(head.server_id)
+    {
+        // Writes pass the first server of the chain before the others: who reads there never goes back.
+        let head = ranked.remove(at);
+        ranked.insert(0, head);
+    }
     let mut next = ranked.iter();
     let mut asked = FuturesUnordered::new();
     let mut last = Error::unavailable("the chunk has no copies");
     let Some(first) = next.next() else { return Err(last) };
-    asked.push(fetch_one(core, info, first, offset, length));
-    let mut patience = hedge_after(core, first);
+    asked.push(fetch_one(drive, file, info, first, offset, length));
+    let mut patience = hedge_after(drive, first);
     let (mut current, mut slow) = (first.server_id, Vec::new());
     loop {
         tokio::select! {
             answer = asked.next() => match answer {
                 Some(Ok((server_id, fetched))) => {
                     // Whoever was asked before and has not answered is slow: others first, for a while.
-                    slow.iter().filter(|id| **id != server_id).for_each(|id| core.servers.avoid(*id));
+                    slow.iter().filter(|id| **id != server_id).for_each(|id| drive.peers.servers.avoid(*id));
                     return Ok(fetched);
                 }
                 Some(Err(error)) => {
                     last = error;
                     if let Some(replica) = next.next() {
-                        patience = hedge_after(core, replica);
+                        patience = hedge_after(drive, replica);
                         current = replica.server_id;
-                        asked.push(fetch_one(core, info, replica, offset, length));
+                        asked.push(fetch_one(drive, file, info, replica, offset, length));
                     } else if asked.is_empty() {
                         return Err(last);
                     }
@@ -105,37 +120,38 @@ async fn fetch_any(core: &Arc<Core>, info: &ChunkInfo, turn: u64, offset: u32, l
             },
             () = tokio::time::sleep(patience), if next.len() > 0 => {
                 if let Some(replica) = next.next() {
-                    add(&core.metrics.counters.hedges, 1);
+                    add(&drive.peers.metrics.counters.hedges, 1);
                     slow.push(current);
                     current = replica.server_id;
-                    patience = hedge_after(core, replica);
-                    asked.push(fetch_one(core, info, replica, offset, length));
+                    patience = hedge_after(drive, replica);
+                    asked.push(fetch_one(drive, file, info, replica, offset, length));
                 }
             }
         }
     }
 }
 
-fn hedge_after(core: &Core, replica: &Replica) -> Duration {
-    (core.servers.usual(replica.server_id) * 4).clamp(HEDGE_AFTER, HEDGE_AT_LATEST)
+fn hedge_after(drive: &Drive, replica: &Replica) -> Duration {
+    (drive.peers.servers.usual(replica.server_id) * 4).clamp(HEDGE_AFTER, HEDGE_AT_LATEST)
 }
 
 async fn fetch_one(
-    core: &Arc<Core>,
+    drive: &Arc<Drive>,
+    file: &FileRef,
     info: &ChunkInfo,
     replica: &Replica,
     offset: u32,
     length: u32,
 ) -> Result<(u32, Fetched)> {
-    let pending = core.servers.reading(replica.server_id, length as usize);
+    let pending = drive.peers.servers.reading(replica.server_id, length as usize);
     let message = ChunkRead { chunk: info.chunk, offset, length };
     let deadline = Deadline::after(READ_TIMEOUT);
-    let reply = match core.servers.call(replica, Method::ChunkRead, &message, None, deadline).await {
+    let reply = match drive.peers.servers.call(replica, Method::ChunkRead, &message, None, deadline).await {
         Ok(reply) => reply,
         Err(Failure::Silent(error)) => return Err(error),
         Err(Failure::Answered(error)) => {
             if error.kind == ErrorKind::Integrity {
-                add(&core.metrics.counters.crc_errors, 1);
+                add(&drive.peers.metrics.counters.crc_errors, 1);
                 tracing::warn!(%error, "a copy is bad; another one is read and the leader repairs it");
             }
             return Err(error);
@@ -144,12 +160,16 @@ async fn fetch_one(
     let header: ChunkReadReply = reply.decode()?;
     let checked = check(reply.payload, &header, offset, length);
     if let Err(error) = &checked {
-        add(&core.metrics.counters.crc_errors, 1);
-        core.servers.avoid(replica.server_id);
+        add(&drive.peers.metrics.counters.crc_errors, 1);
+        drive.peers.servers.avoid(replica.server_id);
         tracing::warn!(server = replica.server_id, %error, "a read was damaged on its way; another copy is read");
     } else {
-        add(&core.metrics.counters.fetched_bytes, u64::from(header.length));
+        add(&drive.peers.metrics.counters.fetched_bytes, u64::from(header.length));
         pending.succeeded();
+        if drive.with(file, |inner| inner.file.took_another_start(info.index, replica.server_id, header.boot_id)) {
+            let (index, server) = (info.index, replica.server_id);
+            drive.tell(file, Event::ReadFrom { index, server, boot_id: header.boot_id });
+        }
     }
     Ok((replica.server_id, checked?))
 }

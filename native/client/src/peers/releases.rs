@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use wire::proto::name_request::Op;
 use wire::proto::{Credentials, Release};
 
-use crate::core::Core;
+use super::Peers;
 
 /// How long the first of them waits for others. Longer keeps the space of removed files longer, shorter gathers fewer.
 const GATHER: Duration = Duration::from_millis(10);
@@ -40,7 +40,7 @@ impl Releases {
 }
 
 /// Tell the leader, for as long as the engine lives.
-pub async fn tell(core: Arc<Core>) {
+pub async fn tell(core: Arc<Peers>) {
     loop {
         core.releases.added.notified().await;
         tokio::time::sleep(GATHER).await;

@@ -1,55 +1,55 @@
-//! What every part of one engine shares: the way to the masters with its session, the chunkservers, budgets, counters.
-//! Knows nothing of files.
+//! The way to the masters, with one session, and to the chunkservers; counters. Knows nothing of files.
+
+pub mod backoff;
+mod masters;
+pub mod releases;
+mod servers;
+mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base::time::Deadline;
-use base::{Error, ErrorKind, Result};
+use base::{Error, ErrorKind, Reason, Result};
 use parking_lot::RwLock;
 use prost::Message;
-use tokio::sync::Semaphore;
 use wire::link::PROTOCOL_VERSION;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Credentials, NameReply, NameRequest, RenewReply, RenewSession};
 use wire::{LinkConfig, Method};
 
-use crate::backoff::random;
 use crate::config::ClientConfig;
-use crate::masters::{Masters, Verdict};
 use crate::metrics::{Metrics, add};
-use crate::releases::Releases;
-use crate::servers::Servers;
-use crate::session::{Session, may_be_expired};
+use backoff::random;
+use masters::{Masters, Verdict};
+use releases::Releases;
+use servers::Servers;
+use session::Session;
 
-/// Unacknowledged bytes of all files together. Less stalls many parallel writers, more is only memory.
-pub const DIRTY_BUDGET_BYTES: usize = 160 << 20;
-/// Bytes fetched ahead for all handles together.
-pub const READ_AHEAD_BUDGET_BYTES: usize = 96 << 20;
-/// Permits count KiB.
-pub const PERMIT_BYTES: usize = 1024;
+pub use servers::Failure;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub struct Core {
+pub struct Peers {
     pub config: ClientConfig,
     pub masters: Masters,
     pub servers: Servers,
     pub metrics: Arc<Metrics>,
     pub releases: Releases,
-    pub dirty_budget: Arc<Semaphore>,
-    pub read_budget: Arc<Semaphore>,
     pub closed: AtomicBool,
     pub term: AtomicU64,
     /// Random, so that not every client reads the same copy first.
     pub turn: u64,
+    /// Names this client to chunkservers among the writers of a chunk; random.
+    pub writer: u64,
     session: RwLock<Arc<Session>>,
     registering: tokio::sync::Mutex<()>,
 }
 
-impl Core {
+impl Peers {
     /// Finds the leader and registers.
-    pub async fn connect(config: ClientConfig) -> Result<Arc<Core>> {
+    pub async fn connect(config: ClientConfig) -> Result<Arc<Peers>> {
         config.check()?;
         let hello = proto::Hello {
             protocol: PROTOCOL_VERSION,
@@ -60,22 +60,21 @@ impl Core {
         };
         let link = LinkConfig { hello, connect_timeout: CONNECT_TIMEOUT };
         let metrics = Arc::new(Metrics::default());
-        let core = Core {
+        let peers = Peers {
             masters: Masters::new(link.clone(), config.masters.clone(), metrics.clone()),
             servers: Servers::new(link, metrics.clone()),
             metrics,
             releases: Releases::default(),
-            dirty_budget: Arc::new(Semaphore::new(DIRTY_BUDGET_BYTES / PERMIT_BYTES)),
-            read_budget: Arc::new(Semaphore::new(READ_AHEAD_BUDGET_BYTES / PERMIT_BYTES)),
             closed: AtomicBool::new(false),
             term: AtomicU64::new(0),
             turn: random(),
+            writer: random().max(1),
             session: RwLock::new(Arc::new(Session::new(0, 0, 0))),
             registering: tokio::sync::Mutex::new(()),
             config,
         };
-        core.register(0).await?;
-        Ok(Arc::new(core))
+        peers.register(0).await?;
+        Ok(Arc::new(peers))
     }
 
     pub fn deadline(&self) -> Deadline {
@@ -116,7 +115,7 @@ impl Core {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            if !may_be_expired(&error) || !self.is_expired(&session, deadline).await {
+            if error.reason != Reason::NoSession || !self.is_expired(&session, deadline).await {
                 return Err(error);
             }
             self.register(session.id).await?;
@@ -130,11 +129,10 @@ impl Core {
     }
 
     async fn is_expired(&self, session: &Session, deadline: Deadline) -> bool {
-        let renewal = RenewSession { session: session.id, open_inodes: Vec::new() };
-        // An expired session has nothing to lose by the empty list; a living one is renewed in full right after.
+        let renewal = RenewSession { session: session.id, open_inodes: Vec::new(), alive: true };
         let verdict: Verdict<RenewReply> = self.masters.ask(Method::Renew, &renewal.encode_to_vec(), deadline).await;
         self.masters.changed.notify_one();
-        matches!(verdict.outcome, Err(error) if error.errno == libc::ESTALE)
+        matches!(verdict.outcome, Err(error) if error.reason == Reason::NoSession)
     }
 
     /// Register anew unless somebody already replaced session `old`.
@@ -162,18 +160,19 @@ impl Core {
         Ok(())
     }
 
-    /// Tell the leader that we live and what we hold open.
-    pub async fn renew(&self, open_inodes: Vec<u64>) -> Result<()> {
+    /// Tell the leader that we live and what we hold open; `None`: that is as before.
+    pub async fn renew(&self, open_inodes: Option<Vec<u64>>) -> Result<()> {
         let session = self.session();
         let deadline = Deadline::after(Duration::from_millis(u64::from(session.timeout_ms)));
-        let renewal = RenewSession { session: session.id, open_inodes };
+        let alive = open_inodes.is_none();
+        let renewal = RenewSession { session: session.id, open_inodes: open_inodes.unwrap_or_default(), alive };
         let verdict: Verdict<RenewReply> = self.masters.ask(Method::Renew, &renewal.encode_to_vec(), deadline).await;
         match verdict.outcome {
             Ok(reply) => {
                 self.term.store(reply.term, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) if error.errno == libc::ESTALE => self.register(session.id).await,
+            Err(error) if error.reason == Reason::NoSession => self.register(session.id).await,
             Err(error) => Err(error),
         }
     }

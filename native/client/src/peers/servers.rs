@@ -17,9 +17,11 @@ use crate::metrics::Metrics;
 const AVOID: Duration = Duration::from_secs(5);
 /// A call that takes longer is asked for a sign of life. Smaller pings at every stall of a disk, larger leaves writers
 /// waiting for a paused server.
-const SUSPECT_AFTER: Duration = Duration::from_secs(2);
-/// How long a living server may take to answer a ping.
-const PING: Duration = Duration::from_secs(1);
+const SUSPECT_AFTER: Duration = Duration::from_millis(300);
+/// How long a living server may take to answer a ping, on a machine whose own timers are in time.
+const PING: Duration = Duration::from_millis(500);
+/// A timer of our own that is later than this says that this machine is behind: nobody is blamed for the same.
+const LATE: Duration = Duration::from_millis(60);
 /// A new connection to a chunkserver on the same network takes well under a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -111,14 +113,17 @@ impl Servers {
     async fn no_sign_of_life(&self, replica: &Replica) -> Error {
         loop {
             tokio::time::sleep(SUSPECT_AFTER).await;
-            let deadline = Deadline::after(PING);
+            let (start, deadline) = (Instant::now(), Deadline::after(PING));
             let ping = async {
                 let link = self.connected(&self.pings, replica, deadline).await?;
                 link.call(Method::Ping, &wire::proto::Empty {}, None, deadline).await
             };
             if let Err(error) = ping.await {
                 self.pings.forget(&replica.address);
-                return error.context("no sign of life");
+                let in_time = start.elapsed() < PING + LATE;
+                if error.errno != libc::ETIMEDOUT || in_time {
+                    return error.context("no sign of life");
+                }
             }
         }
     }
@@ -143,6 +148,11 @@ impl Servers {
     /// Ask this server last for a while.
     pub fn avoid(&self, server_id: u32) {
         self.loads.lock().entry(server_id).or_default().avoid_until = Some(Instant::now() + AVOID);
+    }
+
+    pub fn is_avoided(&self, server_id: u32) -> bool {
+        let avoid_until = self.loads.lock().get(&server_id).and_then(|load| load.avoid_until);
+        avoid_until.is_some_and(|until| until > Instant::now())
     }
 
     /// The order in which copies are tried: those that did not fail lately, then the least busy.

@@ -17,6 +17,11 @@ fn delay(tries: u32, longest: Duration, random: u64) -> Duration {
     full / 2 + full.mul_f64((random % 1024) as f64 / 2048.0)
 }
 
+/// Half to all of `full`.
+pub fn jittered(full: Duration) -> Duration {
+    full / 2 + full.mul_f64((random() % 1024) as f64 / 2048.0)
+}
+
 pub struct Backoff {
     tries: u32,
     longest: Duration,

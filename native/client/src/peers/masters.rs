@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use wire::proto::{self, NameReply, RenewReply};
 use wire::{LinkConfig, Links, Method};
 
-use crate::backoff::Backoff;
+use super::backoff::{Backoff, random};
 use crate::metrics::{Metrics, add};
 
 /// First wait for one master's answer; doubles up to `LONGEST_TRY`. A commit under load takes tens of milliseconds.
@@ -79,7 +79,7 @@ pub struct Masters {
 
 impl Masters {
     pub fn new(link: LinkConfig, addresses: Vec<String>, metrics: Arc<Metrics>) -> Masters {
-        let next = crate::backoff::random() as usize % addresses.len().max(1);
+        let next = random() as usize % addresses.len().max(1);
         let guess = Mutex::new(Guess { next, ..Guess::default() });
         Masters { links: Links::new(link), addresses, guess, metrics, changed: Notify::new() }
     }

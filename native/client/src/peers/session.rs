@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use base::{Error, ErrorKind};
 use parking_lot::Mutex;
 
 #[derive(Debug)]
@@ -45,11 +44,6 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.session.ops.lock().open.remove(&self.op_id);
     }
-}
-
-/// Whether an error may mean that the session is gone; a renewal then tells for sure.
-pub fn may_be_expired(error: &Error) -> bool {
-    error.kind == ErrorKind::Stale && error.errno == libc::ESTALE && error.message.contains("session")
 }
 
 #[cfg(test)]

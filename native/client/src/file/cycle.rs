@@ -1,0 +1,361 @@
+//! One cycle makes everything written before it durable and visible: wait until every copy has it, sync each copy, commit
+//! size, times and chunks in one operation. What fails on the way sends pieces again and begins another cycle.
+
+use base::{Error, Reason};
+use wire::proto::{ChunkRef, ChunkStored, CommitWrite, NameReply};
+
+use super::event::{Action, Now, Synced, Timer};
+use super::{Body, File, MOST_GRANTS, pause_ms};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Until every piece of the cycle is on every copy.
+    Gathering,
+    Syncing,
+    Committing,
+}
+
+pub struct Cycle {
+    id: u64,
+    stage: Stage,
+    /// Pieces up to this.
+    seq: u64,
+    changes: u64,
+    mtime_ns: i64,
+    settle: bool,
+    ends_turn: bool,
+    /// The inode's own bytes were looked at, and an operation for some is under way.
+    inline_begun: bool,
+    writing_inline: bool,
+    /// Chunks that take part.
+    chunks: Vec<u64>,
+    /// Chunks whose grant goes back with the commit.
+    settling: Vec<u64>,
+    awaited: usize,
+    restarted: Vec<u64>,
+    moved: Vec<u64>,
+    failed: Vec<(u64, u32, Error)>,
+}
+
+impl File {
+    pub(super) fn drive_cycle(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.cycle.is_none() && !self.begin_cycle(now) {
+            return;
+        }
+        if self.cycle.as_ref().is_some_and(|cycle| cycle.stage == Stage::Gathering) {
+            self.gather(out);
+        }
+    }
+
+    fn begin_cycle(&mut self, now: Now) -> bool {
+        let wants = (self.wanted > self.done && self.is_dirty()) || self.turn.wants_commit();
+        if self.wanted > self.done && !self.is_dirty() {
+            self.done = self.wanted;
+        }
+        if self.paused || !wants || self.turn.has_displaced() {
+            return false;
+        }
+        for writer in self.writers.values_mut() {
+            writer.seal(&mut self.next_seq);
+        }
+        self.cycles += 1;
+        self.cycle = Some(Cycle {
+            id: self.cycles,
+            stage: Stage::Gathering,
+            seq: self.next_seq - 1,
+            changes: self.changes,
+            mtime_ns: self.mtime_ns.unwrap_or(now.wall_ns),
+            settle: std::mem::take(&mut self.settle),
+            ends_turn: self.turn.end(),
+            inline_begun: false,
+            writing_inline: false,
+            chunks: Vec::new(),
+            settling: Vec::new(),
+            awaited: 0,
+            restarted: Vec::new(),
+            moved: Vec::new(),
+            failed: Vec::new(),
+        });
+        true
+    }
+
+    fn gather(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.body, Body::Inline(_)) {
+            return self.send_inline(out);
+        }
+        let Some(cycle) = &mut self.cycle else { return };
+        if self.writers.values().any(|writer| writer.is_behind(cycle.seq)) {
+            return;
+        }
+        if self.convert.as_ref().is_some_and(|convert| convert.version.is_none()) {
+            self.writer(0).want_grant();
+            return;
+        }
+        let mut missing = false;
+        for writer in self.writers.values_mut().filter(|writer| writer.holds() && writer.grant().is_none()) {
+            writer.want_grant();
+            missing = true;
+        }
+        if missing {
+            return;
+        }
+        cycle.stage = Stage::Syncing;
+        cycle.chunks = self.writers.iter().filter(|(_, writer)| writer.holds()).map(|(index, _)| *index).collect();
+        for index in &cycle.chunks {
+            let writer = &self.writers[index];
+            let Some(info) = writer.grant() else { continue };
+            for replica in &info.replicas {
+                let Some(boot_id) = writer.boot_of(replica.server_id) else { continue };
+                cycle.awaited += 1;
+                let (index, replica) = (*index, replica.clone());
+                out.push(Action::Sync { cycle: cycle.id, index, chunk: writer.chunk(), replica, boot_id });
+            }
+        }
+        if cycle.awaited == 0 {
+            self.commit(out);
+        }
+    }
+
+    // ---- the inode's own bytes ----
+
+    /// One operation for each contiguous range, one after the other.
+    fn send_inline(&mut self, out: &mut Vec<Action>) {
+        let (Some(cycle), Body::Inline(inline)) = (&mut self.cycle, &mut self.body) else { return };
+        if cycle.writing_inline {
+            return;
+        }
+        if !std::mem::replace(&mut cycle.inline_begun, true) {
+            // Once a cycle: later writes are for the next one.
+            inline.sending = std::mem::take(&mut inline.dirty).iter().collect();
+        }
+        if let Some((start, end)) = inline.sending.front().copied() {
+            cycle.writing_inline = true;
+            let data = inline.content[start as usize..end as usize].to_vec();
+            out.push(Action::WriteInline { offset: start, data });
+            return;
+        }
+        if cycle.ends_turn {
+            return self.commit(out);
+        }
+        self.finish(out);
+    }
+
+    pub(super) fn inline_written(&mut self, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
+        let Some(cycle) = &mut self.cycle else { return };
+        cycle.writing_inline = false;
+        match outcome {
+            Ok(reply) => {
+                if let Body::Inline(inline) = &mut self.body {
+                    inline.sending.pop_front();
+                }
+                if let Some(attr) = &reply.attr {
+                    self.absorb_own(attr);
+                }
+            }
+            // Another client made it a chunked file, or it was one: our bytes go into the chunk.
+            Err(error) if error.errno == libc::EFBIG => {
+                self.outgrow();
+                if let Some(cycle) = &mut self.cycle {
+                    (cycle.seq, cycle.changes) = (self.next_seq - 1, self.changes);
+                }
+            }
+            Err(error) => {
+                self.cycle = None;
+                self.give_up_all(error, out);
+            }
+        }
+    }
+
+    // ---- syncing ----
+
+    pub(super) fn synced(
+        &mut self,
+        now: Now,
+        id: u64,
+        index: u64,
+        server: u32,
+        outcome: Synced,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.id == id && cycle.stage == Stage::Syncing) else {
+            return;
+        };
+        cycle.awaited -= 1;
+        match outcome {
+            Synced::Stable => {}
+            Synced::Restarted => cycle.restarted.push(index),
+            Synced::Moved => cycle.moved.push(index),
+            Synced::Failed(error) => cycle.failed.push((index, server, error)),
+        }
+        if cycle.awaited > 0 {
+            return;
+        }
+        if cycle.restarted.is_empty() && cycle.moved.is_empty() && cycle.failed.is_empty() {
+            return self.commit(out);
+        }
+        let Some(cycle) = self.cycle.take() else { return };
+        let mut last = Error::unavailable("its servers were started anew");
+        for index in &cycle.restarted {
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.send_again();
+            }
+        }
+        for (index, server, error) in cycle.failed {
+            last = error.clone();
+            if let Some(writer) = self.writers.get_mut(&index) {
+                writer.trouble.note(error, vec![server], None, now.mono_ms);
+                writer.pause(false);
+                writer.want_grant();
+            }
+        }
+        self.ask_anew(&cycle.moved);
+        self.try_again(now, cycle.settle, last, out);
+    }
+
+    /// What we know of these chunks is old.
+    fn ask_anew(&mut self, indexes: &[u64]) {
+        for index in indexes {
+            if let Some(writer) = self.writers.get_mut(index).filter(|writer| !writer.is_asking()) {
+                writer.pause(false);
+                writer.want_grant();
+            }
+        }
+    }
+
+    /// The cycle is over without a commit; another one follows, at once the first time.
+    fn try_again(&mut self, now: Now, settle: bool, error: Error, out: &mut Vec<Action>) {
+        self.settle |= settle;
+        self.turn.not_ended();
+        let trouble = &mut self.cycle_trouble;
+        trouble.note(error, Vec::new(), None, now.mono_ms);
+        let since = trouble.since_ms.unwrap_or(now.mono_ms);
+        if now.mono_ms.saturating_sub(since) >= self.limits.deadline_ms {
+            let what = format!("inode {} could not be made stable on enough copies", self.inode);
+            let last = std::mem::take(&mut self.cycle_trouble).last;
+            let last = last.unwrap_or_else(|| Error::unavailable("nothing answered"));
+            return self.give_up_all(last.context(what), out);
+        }
+        if trouble.rounds > 1 {
+            self.paused = true;
+            out.push(Action::Wait { timer: Timer::Cycle, after_ms: pause_ms(trouble.rounds) });
+        }
+    }
+
+    // ---- committing ----
+
+    fn commit(&mut self, out: &mut Vec<Action>) {
+        let Some(mut cycle) = self.cycle.take() else { return };
+        cycle.stage = Stage::Committing;
+        cycle.settling = self.settling_with(&cycle);
+        let stored = cycle.chunks.iter().filter(|index| self.writers[*index].holds_up_to(cycle.seq)).map(|index| {
+            let writer = &self.writers[index];
+            let ChunkRef { id, version } = writer.chunk();
+            let settled = cycle.settling.contains(index);
+            ChunkStored { index: *index, chunk_id: id, stored_bytes: writer.stored_bytes(), version, settled }
+        });
+        let version = self.convert.as_ref().and_then(|convert| convert.version);
+        let current = self.changes == cycle.changes;
+        let request = CommitWrite {
+            inode: self.inode,
+            size: self.end_of(cycle.seq),
+            mtime_ns: self.mtime_ns.filter(|_| current).unwrap_or(cycle.mtime_ns),
+            stored: stored.collect(),
+            expect_inline_version: version.unwrap_or(0),
+            convert_inline: version.is_some(),
+            append: cycle.ends_turn,
+        };
+        let (id, nothing) = (cycle.id, request.stored.is_empty() && !cycle.ends_turn && version.is_none());
+        for index in &cycle.settling {
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.settle();
+            }
+        }
+        self.cycle = Some(cycle);
+        if nothing {
+            return self.finish(out);
+        }
+        out.push(Action::Commit { cycle: id, request });
+    }
+
+    /// Chunks whose grant goes back with this commit: nothing of them is under way then.
+    fn settling_with(&self, cycle: &Cycle) -> Vec<u64> {
+        let many = self.writers.len() > MOST_GRANTS;
+        let last = self.writers.keys().next_back().copied();
+        let settles = |index: &u64| cycle.settle || (many && Some(*index) != last);
+        let clean = |index: &u64| self.writers[index].is_clean_after(cycle.seq);
+        cycle.chunks.iter().copied().filter(|index| settles(index) && clean(index)).collect()
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        now: Now,
+        id: u64,
+        outcome: Result<Box<NameReply>, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.cycle.as_ref().is_none_or(|cycle| cycle.id != id) {
+            return;
+        }
+        let error = match outcome {
+            Ok(reply) => {
+                if let Some(attr) = &reply.attr {
+                    self.absorb_own(attr);
+                }
+                if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
+                    self.turn.ended();
+                }
+                self.convert = None;
+                return self.finish(out);
+            }
+            Err(error) => error,
+        };
+        let Some(cycle) = self.cycle.take() else { return };
+        self.end_settling(&cycle.settling, false);
+        match error.reason {
+            Reason::ChunkMoved => {
+                if let Some(convert) = &mut self.convert {
+                    convert.version = None;
+                    self.ask_anew(&[0]);
+                }
+                self.ask_anew(&cycle.chunks);
+                self.try_again(now, cycle.settle, error, out);
+            }
+            Reason::TurnLost => {
+                self.turn.not_ended();
+                self.lose_turn(out);
+                self.try_again(now, cycle.settle, error, out);
+            }
+            _ => self.give_up_all(error, out),
+        }
+    }
+
+    fn end_settling(&mut self, indexes: &[u64], taken: bool) {
+        for index in indexes {
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.settled(taken);
+            }
+        }
+    }
+
+    /// Everything of the cycle is committed.
+    fn finish(&mut self, out: &mut Vec<Action>) {
+        let Some(cycle) = self.cycle.take() else { return };
+        for index in &cycle.chunks {
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.committed(cycle.seq);
+            }
+        }
+        self.end_settling(&cycle.settling, true);
+        self.cycle_trouble = Default::default();
+        self.done = self.done.max(cycle.changes);
+        if self.done == self.changes {
+            self.clean();
+        } else {
+            self.find_dirty_end();
+        }
+        if cycle.settle && !self.is_dirty() {
+            self.give_back(out);
+        }
+        out.push(Action::Progress);
+    }
+}

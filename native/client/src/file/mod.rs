@@ -1,0 +1,717 @@
+//! What one engine knows of one open inode, and what is to be done next: `decide(event) -> actions`, without a socket, a
+//! clock or a task. `drive` carries the actions out.
+//!
+//! Invariants. A byte written here is in the inode's own bytes or in one piece of a writer until a commit took it or it was
+//! given up, which every handle reports. What was sent counts only under the chunk and version that the commit names; a
+//! change of either, or another start of a server, sends it again. A commit covers everything written before its cycle
+//! began, so that no size shows over bytes that are not on the servers. One cycle runs at a time.
+
+mod append;
+mod cycle;
+mod event;
+mod inline;
+mod pieces;
+mod ranges;
+mod readahead;
+mod reading;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+
+use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
+use base::{Error, ErrorKind, Reason};
+use wire::proto::{Attr, ChunkInfo, ChunkRef, Credentials, GrantWrite, NameReply, TrimDone};
+
+use append::Turn;
+use cycle::Cycle;
+use inline::{Convert, Inline};
+pub use writer::Rounds;
+use writer::{Trouble, Want, Writer};
+
+pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer};
+pub use pieces::{CELL_BYTES, Patch, Piece};
+pub use ranges::Ranges;
+pub use readahead::{Fetched, Fetching, ReadAhead, SEGMENT_BYTES};
+pub use reading::{Source, chain, overlay};
+
+/// How long another client may take to move a file out of its inode before this one does it.
+const TAKE_OVER_AFTER_MS: u64 = 3000;
+/// Written bytes that nobody adds to are sent after this.
+const IDLE_SEND_MS: u64 = 200;
+/// They are committed in the background after this rest, or this long after the first of them.
+const REST_MS: u64 = 3000;
+const LONGEST_UNCOMMITTED_MS: u64 = 20_000;
+/// Grants that a file keeps for its next writes.
+const MOST_GRANTS: usize = 64;
+const FIRST_PAUSE_MS: u64 = 10;
+const LONGEST_PAUSE_MS: u64 = 500;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory of written bytes that are not committed; a writer waits beyond.
+    pub window_bytes: usize,
+    /// Files up to this lie in their inode.
+    pub inline_bytes: u32,
+    /// How long something is tried before written bytes are given up.
+    pub deadline_ms: u64,
+}
+
+/// Where the bytes live.
+enum Body {
+    /// Not asked for yet, or changed by somebody else.
+    Unknown,
+    Inline(Inline),
+    Chunked,
+}
+
+pub struct File {
+    inode: u64,
+    limits: Limits,
+    attr: Attr,
+    /// Of whoever opened it for writing or wrote last; background work is done in this name.
+    creds: Credentials,
+    body: Body,
+    convert: Option<Convert>,
+    /// For readers; a writer has its own grant.
+    map: HashMap<u64, ChunkInfo>,
+    writers: BTreeMap<u64, Writer>,
+    next_seq: u64,
+    /// End of the last byte written and not committed.
+    dirty_end: u64,
+    /// Set exactly while something is not committed.
+    mtime_ns: Option<i64>,
+    dirty_since_ms: u64,
+    changed_ms: u64,
+    /// Counts writes; of them `wanted` are to be committed, and `done` are, or were given up.
+    changes: u64,
+    wanted: u64,
+    done: u64,
+    cycle: Option<Cycle>,
+    cycles: u64,
+    /// The next cycle gives the grants back.
+    settle: bool,
+    /// A pause runs before the next cycle.
+    paused: bool,
+    cycle_trouble: Trouble,
+    turn: Turn,
+    /// Counts changes of the content by other clients, and how many there were when nothing was dirty last.
+    foreign_changes: u64,
+    foreign_at_clean: u64,
+    /// What was fetched ahead is from before such a change.
+    ahead_is_old: bool,
+    rounds: Rounds,
+    /// Background failures so far, and the last of them.
+    faults: u64,
+    fault: Option<Error>,
+}
+
+impl File {
+    pub fn new(attr: Attr, creds: Credentials, limits: Limits, rounds: Rounds) -> File {
+        File {
+            inode: attr.inode,
+            limits,
+            attr,
+            creds,
+            body: Body::Unknown,
+            convert: None,
+            map: HashMap::new(),
+            writers: BTreeMap::new(),
+            next_seq: 1,
+            dirty_end: 0,
+            mtime_ns: None,
+            dirty_since_ms: 0,
+            changed_ms: 0,
+            changes: 0,
+            wanted: 0,
+            done: 0,
+            cycle: None,
+            cycles: 0,
+            settle: false,
+            paused: false,
+            cycle_trouble: Trouble::default(),
+            turn: Turn::default(),
+            foreign_changes: 0,
+            foreign_at_clean: 0,
+            ahead_is_old: false,
+            rounds,
+            faults: 0,
+            fault: None,
+        }
+    }
+
+    // ---- what others may ask ----
+
+    pub fn is_dirty(&self) -> bool {
+        self.mtime_ns.is_some()
+    }
+
+    /// The size as this client sees it.
+    pub fn size(&self) -> u64 {
+        self.attr.size.max(self.dirty_end)
+    }
+
+    pub fn creds(&self) -> &Credentials {
+        &self.creds
+    }
+
+    pub fn foreign_changes(&self) -> u64 {
+        self.foreign_changes
+    }
+
+    /// Failures so far; each handle reports once that there were more.
+    pub fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    pub fn fault(&self) -> Option<&Error> {
+        self.fault.as_ref()
+    }
+
+    /// Memory of written bytes that are not committed.
+    pub fn unstable_bytes(&self) -> usize {
+        self.writers.values().map(Writer::charged).sum()
+    }
+
+    /// Writes so far; `is_done` tells when they are committed or given up.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub fn is_done(&self, changes: u64) -> bool {
+        self.done >= changes
+    }
+
+    pub fn is_body_known(&self) -> bool {
+        !matches!(self.body, Body::Unknown)
+    }
+
+    /// Whether `more` bytes at the end would still lie in the inode.
+    pub fn stays_inline(&self, more: u64) -> bool {
+        matches!(self.body, Body::Inline(_)) && self.size() + more <= u64::from(self.limits.inline_bytes)
+    }
+
+    /// Whether time changes anything: something is not committed, or the leader counts us among writers.
+    pub fn needs_ticks(&self) -> bool {
+        self.is_dirty() || !self.writers.is_empty()
+    }
+
+    pub fn is_inline(&self) -> bool {
+        matches!(self.body, Body::Inline(_))
+    }
+
+    /// The newest attributes that are known, with what was written here and is not committed. Not those of the answer at
+    /// hand: a slow listing may have been read before our last commit.
+    pub fn attr(&self) -> Attr {
+        let mut attr = self.attr;
+        if let Some(mtime_ns) = self.mtime_ns {
+            attr.size = attr.size.max(self.dirty_end);
+            attr.mtime_ns = attr.mtime_ns.max(mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(mtime_ns);
+            let stored: u64 = self.writers.values().map(|writer| u64::from(writer.stored_bytes()) / 512).sum();
+            attr.blocks = attr.blocks.max(stored);
+        }
+        attr
+    }
+
+    // ---- who writes ----
+
+    /// `writer` writes from now on. What a user wrote is committed in a user's name, whoever comes after it.
+    pub fn written_by(&mut self, writer: &Credentials) {
+        if self.creds != *writer && (writer.uid != 0 || !self.is_dirty()) {
+            self.creds = writer.clone();
+        }
+    }
+
+    /// Whether a write of ours takes set-id bits away once it is committed.
+    pub fn drops_set_id(&self) -> bool {
+        let Attr { mode, gid, .. } = self.attr;
+        let member = self.creds.gid == gid || self.creds.groups.contains(&gid);
+        self.creds.uid != 0 && base::modes::without_set_id(mode, member) != mode
+    }
+
+    // ---- writing ----
+
+    /// Take `data` at `offset`, which lie within one cell. `Taken::At` is the only answer after which they are taken.
+    pub fn write(&mut self, now: Now, offset: u64, data: &[u8]) -> (Taken, Vec<Action>) {
+        let mut out = Vec::new();
+        let taken = self.put(now, offset, data, false, &mut out);
+        self.advance(now, &mut out);
+        (taken, out)
+    }
+
+    fn put(&mut self, now: Now, offset: u64, data: &[u8], append: bool, out: &mut Vec<Action>) -> Taken {
+        if !self.is_body_known() {
+            return Taken::NeedsBody;
+        }
+        if !self.put_inline(offset, data) {
+            self.outgrow();
+            let (index, within) = (offset / CHUNK_BYTES, (offset % CHUNK_BYTES) as u32);
+            let joins = self.writers.get(&index).is_some_and(|writer| writer.joins(within, append));
+            let unstable = self.unstable_bytes();
+            if !joins && unstable > 0 && unstable + data.len().max(CELL_BYTES as usize / 16) > self.limits.window_bytes
+            {
+                self.wanted = self.changes;
+                return Taken::NeedsRoom;
+            }
+            let rounds = &self.rounds;
+            let writer = self.writers.entry(index).or_insert_with(|| Writer::new(rounds));
+            writer.put(within, data, append, now.mono_ms, &mut self.next_seq);
+            if self.cycle.is_none() && unstable > self.limits.window_bytes / 2 {
+                self.wanted = self.changes + 1;
+            }
+        }
+        self.wrote(now, offset + data.len() as u64);
+        out.push(Action::Forget { start: offset, end: offset + data.len() as u64 });
+        Taken::At(offset)
+    }
+
+    fn writer(&mut self, index: u64) -> &mut Writer {
+        let rounds = &self.rounds;
+        self.writers.entry(index).or_insert_with(|| Writer::new(rounds))
+    }
+
+    fn wrote(&mut self, now: Now, end: u64) {
+        if self.mtime_ns.is_none() {
+            self.dirty_since_ms = now.mono_ms;
+        }
+        self.changed_ms = now.mono_ms;
+        self.dirty_end = self.dirty_end.max(end);
+        self.mtime_ns = Some(now.wall_ns.max(self.mtime_ns.unwrap_or(i64::MIN)));
+        self.changes += 1;
+    }
+
+    // ---- events ----
+
+    pub fn decide(&mut self, now: Now, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Flush { settle } => {
+                self.wanted = self.changes;
+                self.settle |= settle;
+                self.turn_is_due();
+            }
+            Event::Tick => self.tick(now, &mut out),
+            Event::Fired(timer) => self.fired(now, timer, &mut out),
+            Event::Seen(attr) => self.absorb(&attr),
+            Event::Dated(attr) => {
+                self.absorb(&attr);
+                if self.is_dirty() {
+                    self.mtime_ns = Some(attr.mtime_ns);
+                }
+            }
+            Event::Learned { reply, first, count } => self.learn(&reply, first, count),
+            Event::Resized(attr) => self.resized(&attr),
+            Event::Granted { index, outcome } => self.granted(now, index, outcome, &mut out),
+            Event::Trimmed { index, outcome } => self.trimmed(now, index, outcome, &mut out),
+            Event::TrimTold { index, outcome } => self.trim_told(now, index, outcome, &mut out),
+            Event::Sent { index, round, seq, offset, outcome } => {
+                self.sent(now, index, (round, seq, offset), outcome, &mut out);
+            }
+            Event::Synced { cycle, index, server, outcome } => {
+                self.synced(now, cycle, index, server, outcome, &mut out);
+            }
+            Event::InlineWritten { outcome } => self.inline_written(outcome, &mut out),
+            Event::Committed { cycle, outcome } => self.committed(now, cycle, outcome, &mut out),
+            Event::Turn { outcome } => self.turn_answered(now, outcome, &mut out),
+            Event::ReadFrom { index, server, boot_id } => self.read_from(index, server, boot_id),
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// Begin whatever can be begun.
+    fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        if std::mem::take(&mut self.ahead_is_old) {
+            out.push(Action::Forget { start: 0, end: MAX_FILE_BYTES });
+        }
+        self.drive_cycle(now, out);
+        let inode = self.inode;
+        for (index, writer) in &mut self.writers {
+            match writer.next() {
+                Want::Nothing => {}
+                Want::Grant => {
+                    let since = *writer.trouble.since_ms.get_or_insert(now.mono_ms);
+                    let request = GrantWrite {
+                        inode,
+                        index: *index,
+                        failed: writer.trouble.failed.clone(),
+                        chunk: Some(writer.chunk()),
+                        take_over: now.mono_ms.saturating_sub(since) >= TAKE_OVER_AFTER_MS,
+                    };
+                    out.push(Action::Grant { index: *index, request });
+                }
+                Want::Trim(info) => out.push(Action::Trim { index: *index, info }),
+                Want::Send(pieces, info) => {
+                    let (round, create) = (writer.round(), writer.creates());
+                    out.extend(pieces.into_iter().map(|piece| Action::Send {
+                        index: *index,
+                        round,
+                        info: info.clone(),
+                        piece,
+                        create,
+                    }));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        let before = now.mono_ms.saturating_sub(IDLE_SEND_MS);
+        for writer in self.writers.values_mut().filter(|writer| writer.is_filling_since(before)) {
+            writer.seal(&mut self.next_seq);
+        }
+        let rested = now.mono_ms.saturating_sub(self.changed_ms) >= REST_MS;
+        if self.is_dirty() && (rested || now.mono_ms.saturating_sub(self.dirty_since_ms) >= LONGEST_UNCOMMITTED_MS) {
+            self.wanted = self.changes;
+            self.settle |= rested;
+            self.turn_is_due();
+        } else if !self.is_dirty() && rested && self.cycle.is_none() {
+            self.give_back(out);
+        }
+    }
+
+    /// Grants of clean chunks need not be counted by the leader any more.
+    fn give_back(&mut self, out: &mut Vec<Action>) {
+        let chunks: Vec<ChunkRef> = self.writers.values_mut().filter_map(Writer::give_back).collect();
+        if !chunks.is_empty() {
+            out.push(Action::Release { chunks, abandoned: false });
+        }
+        self.writers.retain(|_, writer| !writer.is_clean() || writer.is_asking() || writer.grant().is_some());
+    }
+
+    /// The last handle goes: nothing is kept for later writes.
+    pub fn closing(&mut self) -> Vec<Action> {
+        let mut out = Vec::new();
+        if !self.is_dirty() {
+            self.give_back(&mut out);
+        }
+        out
+    }
+
+    fn fired(&mut self, now: Now, timer: Timer, out: &mut Vec<Action>) {
+        match timer {
+            Timer::Grant(index) => {
+                if let Some(writer) = self.writers.get_mut(&index) {
+                    writer.woke();
+                }
+            }
+            Timer::Cycle => self.paused = false,
+            Timer::Turn => self.ask_turn(out),
+            Timer::Linger => self.linger(now, out),
+        }
+    }
+
+    // ---- what the masters say ----
+
+    /// Attributes as the masters have them now; when another client changed the content, forget what is clean.
+    fn absorb(&mut self, attr: &Attr) {
+        if attr.data_version < self.attr.data_version {
+            return; // an older answer that was overtaken
+        }
+        let foreign = attr.data_version != self.attr.data_version;
+        self.attr = *attr;
+        if foreign {
+            self.forget_clean();
+        }
+    }
+
+    /// As `absorb`, for the reply to our own change: it raised the version by one at most.
+    fn absorb_own(&mut self, attr: &Attr) {
+        if attr.data_version < self.attr.data_version {
+            return;
+        }
+        let foreign = attr.data_version > self.attr.data_version + 1;
+        self.attr = *attr;
+        if foreign {
+            self.forget_clean();
+        }
+    }
+
+    fn forget_clean(&mut self) {
+        self.foreign_changes += 1;
+        self.ahead_is_old = true;
+        self.map.clear();
+        for writer in self.writers.values_mut().filter(|writer| writer.is_clean()) {
+            writer.ungrant();
+        }
+        if let Body::Inline(inline) = &mut self.body {
+            inline.stale = true;
+        }
+        self.drop_stale_inline();
+        if !self.is_dirty() && matches!(self.body, Body::Chunked) {
+            self.body = Body::Unknown; // cut by another client, it may lie in its inode again
+        }
+    }
+
+    /// Take inline bytes and chunk map from the answer to Open or GetChunks about chunks `first..first + count`.
+    fn learn(&mut self, reply: &NameReply, first: u64, count: u64) {
+        if let Some(attr) = &reply.attr {
+            if attr.data_version < self.attr.data_version {
+                return;
+            }
+            self.absorb(attr);
+        }
+        for info in &reply.chunks {
+            // What was sent to another chunk or version does not count any more.
+            if let Some(writer) = self.writers.get_mut(&info.index)
+                && writer.grant().is_some_and(|grant| grant.chunk != info.chunk)
+                && info
+                    .chunk
+                    .is_some_and(|chunk| chunk.id != writer.chunk().id || chunk.version > writer.chunk().version)
+            {
+                writer.send_again();
+                writer.ungrant();
+            }
+            self.map.insert(info.index, info.clone());
+        }
+        let last = self.attr.size.div_ceil(CHUNK_BYTES).min(first.saturating_add(count));
+        for index in first..last {
+            self.map.entry(index).or_insert_with(|| ChunkInfo { index, ..ChunkInfo::default() });
+        }
+        if matches!(self.body, Body::Unknown) {
+            let empty = self.attr.size == 0 && reply.chunks.is_empty();
+            self.body = if reply.is_inline || empty {
+                Body::Inline(Inline { content: reply.inline_data.to_vec(), ..Inline::default() })
+            } else {
+                Body::Chunked
+            };
+        }
+    }
+
+    /// After a change of size by this client: everything is asked for again.
+    fn resized(&mut self, attr: &Attr) {
+        self.absorb_own(attr);
+        self.ahead_is_old = true;
+        self.map.clear();
+        self.convert = None;
+        self.turn.ended();
+        for writer in self.writers.values_mut() {
+            writer.ungrant();
+        }
+        let empty = self.attr.size == 0;
+        self.body = if empty { Body::Inline(Inline::default()) } else { Body::Unknown };
+    }
+
+    fn granted(&mut self, now: Now, index: u64, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => return self.not_granted(now, index, error, out),
+        };
+        let Some(info) = reply.chunks.first().cloned() else {
+            return self.give_up(index, Error::integrity("a grant came without its chunk"), out);
+        };
+        if let Some(attr) = &reply.attr {
+            self.absorb_own(attr);
+        }
+        let deadline_ms = self.limits.deadline_ms;
+        let writer = self.writer(index);
+        let left_out: Vec<u32> = writer.trouble.failed.clone();
+        let left_out: Vec<u32> =
+            left_out.into_iter().filter(|id| !info.replicas.iter().any(|replica| replica.server_id == *id)).collect();
+        if !left_out.is_empty() {
+            out.push(Action::LeftOut(left_out));
+        }
+        writer.granted(info.clone());
+        if info.healing {
+            writer.trouble.tries += 1;
+            let since = *writer.trouble.since_ms.get_or_insert(now.mono_ms);
+            if now.mono_ms.saturating_sub(since) >= deadline_ms {
+                let error = Error::unavailable(format!("chunk {index} of inode {} is healed for too long", self.inode));
+                return self.give_up(index, error, out);
+            }
+            let after_ms = pause_ms(writer.trouble.tries);
+            out.push(Action::Wait { timer: Timer::Grant(index), after_ms });
+        } else if writer.trouble.last.is_none() {
+            writer.trouble = Trouble::default();
+        }
+        self.map.insert(index, info);
+        self.settle_conversion(index, &reply);
+    }
+
+    fn not_granted(&mut self, now: Now, index: u64, error: Error, out: &mut Vec<Action>) {
+        let deadline_ms = self.limits.deadline_ms;
+        let Some(writer) = self.writers.get_mut(&index) else { return };
+        let since = *writer.trouble.since_ms.get_or_insert(now.mono_ms);
+        let late = now.mono_ms.saturating_sub(since) >= deadline_ms;
+        let again = error.kind == ErrorKind::Unavailable || error.reason == Reason::TurnTaken;
+        if !again || writer.trouble.is_final() || late {
+            let last = writer.trouble.last.clone().filter(|_| again).unwrap_or(error);
+            let what = format!("chunk {index} of inode {} could not be written in time", self.inode);
+            return self.give_up(index, if again { last.context(what) } else { last }, out);
+        }
+        // Too few copies would stay without the failed ones: they may have come back.
+        let resend = !std::mem::take(&mut writer.trouble.failed).is_empty() && writer.go_on();
+        if !resend {
+            writer.pause(true);
+        }
+        writer.trouble.tries += 1;
+        out.push(Action::Wait { timer: Timer::Grant(index), after_ms: pause_ms(writer.trouble.tries) });
+    }
+
+    fn trimmed(&mut self, now: Now, index: u64, outcome: Result<(), Refusal>, out: &mut Vec<Action>) {
+        match outcome {
+            Ok(()) => {
+                let Some(writer) = self.writers.get_mut(&index) else { return };
+                writer.telling();
+                let trim = writer.grant().and_then(|info| info.trim).unwrap_or(0);
+                let request = TrimDone { inode: self.inode, index, chunk: Some(writer.chunk()), trim };
+                out.push(Action::TellTrim { index, request });
+            }
+            Err(refusal) => self.trouble(now, index, refusal, out),
+        }
+    }
+
+    fn trim_told(&mut self, now: Now, index: u64, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
+        match outcome {
+            Ok(reply) => {
+                if let Some(attr) = &reply.attr {
+                    self.absorb_own(attr);
+                }
+                let Some(writer) = self.writers.get_mut(&index) else { return };
+                match reply.chunks.first() {
+                    Some(info) => {
+                        self.map.insert(index, info.clone());
+                        writer.granted(info.clone());
+                    }
+                    None => writer.pause(false),
+                }
+            }
+            Err(error) if error.kind == ErrorKind::Namespace => self.give_up(index, error, out),
+            Err(error) => self.trouble(now, index, Refusal { error, blamed: Blame::new() }, out),
+        }
+    }
+
+    // ---- what the chunkservers say ----
+
+    fn sent(
+        &mut self,
+        now: Now,
+        index: u64,
+        (round, seq, offset): (u32, u64, u32),
+        outcome: Result<wire::proto::ChunkWriteReply, Refusal>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(writer) = self.writers.get_mut(&index) else { return };
+        if !writer.in_flight(round, seq, offset) {
+            return; // from a round that is over
+        }
+        match outcome {
+            Ok(reply) => {
+                if writer.acknowledged(seq, offset, &reply) {
+                    writer.trouble = Trouble::default();
+                    if let Some(info) = self.map.get_mut(&index) {
+                        info.written = true;
+                    }
+                    // A read that began before the acknowledgement may hold older bytes.
+                    let start = index * CHUNK_BYTES + u64::from(offset);
+                    out.push(Action::Forget { start, end: start + CELL_BYTES });
+                }
+                out.push(Action::Progress);
+            }
+            Err(refusal) => self.trouble(now, index, refusal, out),
+        }
+    }
+
+    /// Something failed for this chunk: recall what is in flight and ask for a grant without the failed servers.
+    fn trouble(&mut self, now: Now, index: u64, refusal: Refusal, out: &mut Vec<Action>) {
+        let deadline_ms = self.limits.deadline_ms;
+        let Some(writer) = self.writers.get_mut(&index) else { return };
+        let head = writer.grant().and_then(|info| chain(info)).map(|(head, _)| head.server_id);
+        writer.trouble.note(refusal.error, refusal.blamed, head, now.mono_ms);
+        writer.recall();
+        writer.want_grant();
+        let since = writer.trouble.since_ms.unwrap_or(now.mono_ms);
+        if now.mono_ms.saturating_sub(since) >= deadline_ms {
+            let last = writer.trouble.last.clone().unwrap_or_else(|| Error::unavailable("nothing answered"));
+            let what = format!("chunk {index} of inode {} could not be written in time", self.inode);
+            return self.give_up(index, last.context(what), out);
+        }
+        let pause = writer.trouble.rounds > 1;
+        writer.pause(pause);
+        if pause {
+            let after_ms = pause_ms(writer.trouble.rounds);
+            out.push(Action::Wait { timer: Timer::Grant(index), after_ms });
+        }
+    }
+
+    fn read_from(&mut self, index: u64, server: u32, boot_id: u64) {
+        if self.took_another_start(index, server, boot_id)
+            && let Some(writer) = self.writers.get_mut(&index)
+        {
+            writer.send_again();
+        }
+    }
+
+    // ---- giving up ----
+
+    /// The bytes of one chunk are lost to this client: every handle hears of it once.
+    fn give_up(&mut self, index: u64, error: Error, out: &mut Vec<Action>) {
+        if let Some(writer) = self.writers.get_mut(&index)
+            && let Some(chunk) = writer.abandon()
+        {
+            out.push(Action::Release { chunks: vec![chunk], abandoned: true });
+        }
+        if index == 0 && self.convert.take().is_some() {
+            self.body = Body::Unknown;
+        }
+        // The size must not grow over bytes that are nowhere.
+        self.find_dirty_end();
+        self.fail(error, out);
+    }
+
+    /// Everything that is not committed is lost to this client.
+    fn give_up_all(&mut self, error: Error, out: &mut Vec<Action>) {
+        let chunks: Vec<ChunkRef> = self.writers.values_mut().filter_map(Writer::abandon).collect();
+        if !chunks.is_empty() {
+            out.push(Action::Release { chunks, abandoned: true });
+        }
+        self.writers.clear();
+        self.convert = None;
+        self.turn.ended();
+        self.body = Body::Unknown;
+        self.map.clear();
+        self.done = self.changes;
+        self.clean();
+        self.fail(error, out);
+    }
+
+    fn fail(&mut self, error: Error, out: &mut Vec<Action>) {
+        self.faults += 1;
+        self.fault = Some(error.clone());
+        out.push(Action::GaveUp(error));
+        out.push(Action::Progress);
+    }
+
+    /// Nothing of what was written remains uncommitted, for better or worse.
+    fn clean(&mut self) {
+        self.dirty_end = 0;
+        self.mtime_ns = None;
+        if self.foreign_changes != self.foreign_at_clean && matches!(self.body, Body::Chunked) {
+            self.body = Body::Unknown;
+        }
+        self.foreign_at_clean = self.foreign_changes;
+        self.drop_stale_inline();
+    }
+
+    fn find_dirty_end(&mut self) {
+        self.dirty_end = self.end_of(u64::MAX);
+        if let Body::Inline(inline) = &self.body
+            && !inline.is_clean()
+        {
+            self.dirty_end = self.dirty_end.max(inline.content.len() as u64);
+        }
+    }
+
+    /// The end of what was written up to `seq` and is not committed.
+    fn end_of(&self, seq: u64) -> u64 {
+        let ends = self.writers.iter().map(|(index, writer)| (index, writer.end(seq)));
+        ends.filter(|(_, end)| *end > 0).map(|(index, end)| index * CHUNK_BYTES + u64::from(end)).max().unwrap_or(0)
+    }
+}
+
+/// The pause before try number `tries`, less jitter, which is the driver's.
+fn pause_ms(tries: u32) -> u64 {
+    (FIRST_PAUSE_MS << tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE_MS)
+}

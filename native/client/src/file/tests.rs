@@ -1,0 +1,440 @@
+//! One file against answers made by hand: transcripts of what it wants done, and a model under random orders of events.
+
+use std::sync::Arc;
+
+use base::{Error, Reason};
+use proptest::prelude::*;
+use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Credentials, NameReply, Replica, Stamp};
+
+use super::*;
+
+const BOOT: u64 = 7;
+
+struct Stage {
+    file: File,
+    now: Now,
+    waiting: Vec<Action>,
+    version: u32,
+    chunk_id: u64,
+}
+
+impl Stage {
+    /// A file in one chunk of 200,000 bytes, opened.
+    fn new() -> Stage {
+        let attr = Attr { inode: 9, size: 200_000, data_version: 4, ..Attr::default() };
+        let limits = Limits { window_bytes: 4 << 20, inline_bytes: 8192, deadline_ms: 60_000 };
+        let file = File::new(attr, Credentials::default(), limits, Rounds::default());
+        let now = Now { mono_ms: 1000, wall_ns: 5 };
+        let mut stage = Stage { file, now, waiting: Vec::new(), version: 3, chunk_id: 50 };
+        let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+        stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+        stage
+    }
+
+    fn info(&self, trim: Option<u32>) -> ChunkInfo {
+        let replicas = (1..=3).map(|server_id| Replica { server_id, address: format!("s:{server_id}") }).collect();
+        let chunk = Some(ChunkRef { id: self.chunk_id, version: self.version });
+        ChunkInfo { index: 0, chunk, replicas, written: true, trim, ..ChunkInfo::default() }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let actions = self.file.decide(self.now, event);
+        self.keep(actions);
+    }
+
+    fn keep(&mut self, actions: Vec<Action>) {
+        self.waiting
+            .extend(actions.into_iter().filter(|action| !matches!(action, Action::Forget { .. } | Action::Progress)));
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        let (taken, actions) = self.file.write(self.now, offset, data);
+        assert_eq!(taken, Taken::At(offset));
+        self.keep(actions);
+    }
+
+    fn take(&mut self, wanted: impl Fn(&Action) -> bool) -> Option<Action> {
+        let at = self.waiting.iter().position(wanted)?;
+        Some(self.waiting.remove(at))
+    }
+
+    /// The leader grants what is committed now.
+    fn grant(&mut self, trim: Option<u32>) {
+        let action = self.take(|action| matches!(action, Action::Grant { .. }));
+        assert!(action.is_some(), "a grant is asked for: {:?}", self.waiting);
+        let attr = self.file.attr;
+        let reply = NameReply { attr: Some(attr), chunks: vec![self.info(trim)], ..NameReply::default() };
+        self.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+    }
+
+    fn sends(&self) -> Vec<(u32, u32, Vec<u8>)> {
+        let sends = self.waiting.iter().filter_map(|action| match action {
+            Action::Send { round, piece, .. } => Some((*round, piece.offset, piece.data.to_vec())),
+            _ => None,
+        });
+        sends.collect()
+    }
+
+    /// Every piece under way arrives at all copies.
+    fn acknowledge(&mut self, boot_id: u64) {
+        while let Some(Action::Send { index, round, piece, .. }) =
+            self.take(|action| matches!(action, Action::Send { .. }))
+        {
+            let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id, stored_bytes: 4096 }).collect();
+            let (seq, offset) = (piece.seq, piece.offset);
+            self.tell(Event::Sent { index, round, seq, offset, outcome: Ok(ChunkWriteReply { stamps }) });
+        }
+    }
+
+    fn sync(&mut self, outcome: impl Fn(u32) -> Synced) -> usize {
+        let mut count = 0;
+        while let Some(Action::Sync { cycle, index, replica, .. }) =
+            self.take(|action| matches!(action, Action::Sync { .. }))
+        {
+            count += 1;
+            let server = replica.server_id;
+            self.tell(Event::Synced { cycle, index, server, outcome: outcome(server) });
+        }
+        count
+    }
+
+    fn commit(&mut self, outcome: Result<(), Error>) -> CommitWrite {
+        let Some(Action::Commit { cycle, request }) = self.take(|action| matches!(action, Action::Commit { .. }))
+        else {
+            panic!("a commit is wanted: {:?}", self.waiting)
+        };
+        let mut attr = self.file.attr;
+        attr.size = attr.size.max(request.size);
+        attr.data_version += 1;
+        let reply = outcome.map(|()| Box::new(NameReply { attr: Some(attr), ..NameReply::default() }));
+        self.tell(Event::Committed { cycle, outcome: reply });
+        request
+    }
+
+    /// One write, granted and on every copy.
+    fn written(&mut self) {
+        self.write(150_000, &[1; 1000]);
+        self.tell(Event::Flush { settle: false });
+        self.grant(None);
+        self.acknowledge(BOOT);
+    }
+}
+
+#[test]
+fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_version() {
+    let mut stage = Stage::new();
+    stage.written();
+    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    stage.commit(Err(Error::stale("cut").because(Reason::ChunkMoved)));
+    assert!(!stage.file.is_done(1));
+    stage.version = 4;
+    stage.grant(Some(100_000));
+    assert!(stage.sends().is_empty(), "the tail is zeroed first");
+    let trim = stage.take(|action| matches!(action, Action::Trim { .. }));
+    assert!(trim.is_some());
+    stage.tell(Event::Trimmed { index: 0, outcome: Ok(()) });
+    let Some(Action::TellTrim { request, .. }) = stage.take(|action| matches!(action, Action::TellTrim { .. })) else {
+        panic!("the leader hears of it")
+    };
+    assert_eq!((request.trim, request.chunk.unwrap().version), (100_000, 4));
+    stage.version = 5;
+    let reply = NameReply { chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::TrimTold { index: 0, outcome: Ok(Box::new(reply)) });
+    assert_eq!(stage.sends()[0].2, [1; 1000]);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert_eq!(stage.commit(Ok(())).stored[0].version, 5);
+    assert!(stage.file.is_done(1) && !stage.file.is_dirty() && stage.file.faults() == 0);
+}
+
+#[test]
+fn a_chunk_that_is_gone_is_asked_for_anew_without_blaming_anybody() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Err(Error::stale("gone").because(Reason::ChunkMoved)));
+    (stage.chunk_id, stage.version) = (51, 1);
+    stage.grant(None);
+    assert_eq!(stage.sends().len(), 1);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert_eq!(stage.commit(Ok(())).stored[0].chunk_id, 51);
+}
+
+#[test]
+fn servers_that_were_started_anew_get_the_bytes_again_and_none_is_left_out() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|server| if server == 2 { Synced::Restarted } else { Synced::Stable });
+    assert_eq!(stage.sends().len(), 1, "at once, in another round");
+    let (first, _, bytes) = stage.sends().remove(0);
+    assert_eq!((first, &bytes[..]), (1, &[1; 1000][..]));
+    stage.acknowledge(BOOT + 1);
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    stage.write(0, &[2; 10]);
+    stage.tell(Event::Flush { settle: false });
+    stage.acknowledge(BOOT + 2);
+    assert_eq!(stage.sync(|_| Synced::Stable), 3, "what was committed needs no server to be as it was");
+    stage.commit(Ok(()));
+    assert_eq!(stage.file.faults(), 0);
+}
+
+#[test]
+fn a_server_that_cannot_sync_is_left_out_and_the_bytes_go_to_the_others() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|server| if server == 2 { Synced::Failed(Error::unavailable("disk")) } else { Synced::Stable });
+    let Some(Action::Grant { request, .. }) =
+        stage.waiting.iter().find(|action| matches!(action, Action::Grant { .. }))
+    else {
+        panic!("a grant is asked for")
+    };
+    assert_eq!((&request.failed[..], request.chunk.unwrap().version), (&[2][..], 3));
+}
+
+#[test]
+fn answers_of_an_earlier_round_change_nothing() {
+    let mut stage = Stage::new();
+    stage.write(0, &[1; 1000]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    let Some(Action::Send { index, round, piece, .. }) = stage.take(|action| matches!(action, Action::Send { .. }))
+    else {
+        panic!("it is sent")
+    };
+    let (seq, offset) = (piece.seq, piece.offset);
+    let refusal = Refusal { error: Error::unavailable("silent"), blamed: vec![1] };
+    stage.tell(Event::Sent { index, round, seq, offset, outcome: Err(refusal) });
+    stage.version = 4;
+    stage.grant(None);
+    let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
+    stage.tell(Event::Sent { index, round, seq, offset, outcome: Ok(ChunkWriteReply { stamps }) });
+    assert!(stage.sync(|_| Synced::Stable) == 0 && stage.sends()[0].0 > round);
+}
+
+#[test]
+fn bytes_at_rest_are_committed_in_the_background_and_their_grant_goes_back() {
+    let mut stage = Stage::new();
+    stage.write(0, &[1; 1000]);
+    stage.now.mono_ms += IDLE_SEND_MS;
+    stage.tell(Event::Tick);
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sync(|_| Synced::Stable), 0);
+    stage.now.mono_ms += REST_MS;
+    stage.tell(Event::Tick);
+    stage.sync(|_| Synced::Stable);
+    assert!(stage.commit(Ok(())).stored[0].settled);
+    assert!(!stage.file.is_dirty() && !stage.file.needs_ticks());
+}
+
+#[test]
+fn a_size_never_shows_over_bytes_that_are_not_on_the_servers() {
+    let mut stage = Stage::new();
+    stage.write(200_000, &[1; 1000]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    stage.write(201_000, &[2; 1000]);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert_eq!(stage.commit(Ok(())).size, 201_000, "what came after the cycle began is for the next one");
+    assert_eq!(stage.file.size(), 202_000);
+}
+
+fn turn(stage: &mut Stage, end: u64) {
+    let asked = stage.take(|action| matches!(action, Action::AskTurn));
+    assert!(asked.is_some());
+    let mut attr = stage.file.attr;
+    attr.size = end;
+    let reply = NameReply { offset: end, attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
+}
+
+fn append(stage: &mut Stage, data: &[u8]) -> Taken {
+    let (taken, actions) = stage.file.append(stage.now, data, true);
+    stage.keep(actions);
+    taken
+}
+
+#[test]
+fn an_append_waits_for_its_turn_and_the_commit_that_shows_it_ends_the_turn() {
+    let mut stage = Stage::new();
+    assert_eq!(append(&mut stage, b"one"), Taken::NeedsTurn);
+    turn(&mut stage, 200_000);
+    assert_eq!(append(&mut stage, b"one"), Taken::At(200_000));
+    assert_eq!(append(&mut stage, b"two"), Taken::At(200_003));
+    stage.now.mono_ms += 5;
+    stage.tell(Event::Fired(Timer::Linger));
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    let request = stage.commit(Ok(()));
+    assert!(request.append && request.size == 200_006);
+    assert_eq!(append(&mut stage, b"three"), Taken::NeedsTurn);
+}
+
+#[test]
+fn appended_bytes_that_lost_their_place_come_again_at_the_new_end_once() {
+    let mut stage = Stage::new();
+    append(&mut stage, b"mine");
+    turn(&mut stage, 200_000);
+    append(&mut stage, b"mine");
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Err(Error::stale("lost").because(Reason::TurnLost)));
+    assert!(!stage.file.is_done(1));
+    stage.version = 4;
+    turn(&mut stage, 200_100);
+    let again = stage.take(|action| matches!(action, Action::Reappend));
+    assert!(again.is_some());
+    let (taken, actions) = stage.file.reappend(stage.now);
+    assert!(matches!(taken, Taken::At(_)));
+    stage.keep(actions);
+    stage.grant(None);
+    let sends: Vec<_> = stage.sends().into_iter().map(|(_, offset, bytes)| (offset, bytes)).collect();
+    assert_eq!(sends, [(200_100, b"mine".to_vec())]);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert_eq!(stage.commit(Ok(())).size, 200_104);
+    assert!(stage.file.is_done(1));
+}
+
+#[test]
+fn a_full_window_asks_for_a_commit_and_a_failed_one_is_reported() {
+    let mut stage = Stage::new();
+    let piece = vec![3; 1 << 20];
+    let mut at = 0;
+    while stage.file.write(stage.now, at, &piece).0 == Taken::At(at) {
+        at += piece.len() as u64;
+    }
+    assert!((2..5).contains(&(at >> 20)), "{at}");
+    stage.tell(Event::Tick);
+    let error = Error::namespace(libc::ENOSPC, "full");
+    stage.tell(Event::Granted { index: 0, outcome: Err(error) });
+    assert_eq!((stage.file.faults(), stage.file.fault().unwrap().errno), (1, libc::ENOSPC));
+    assert_eq!((stage.file.unstable_bytes(), stage.file.size()), (0, 200_000));
+}
+
+proptest! {
+    /// Whatever the answers and their order: while the leader's and the servers' rules hold, what is committed is what was
+    /// written, and nothing is forgotten before.
+    #[test]
+    fn any_order_of_answers_commits_what_was_written(steps in prop::collection::vec((0u8..8, 0u64..40, 1usize..3000), 1..80)) {
+        let mut stage = Stage::new();
+        let mut wanted: Vec<u8> = Vec::new();
+        // What all copies of the chunk hold, and under which version.
+        let mut copies: Vec<u8> = Vec::new();
+        let mut fill = 0u8;
+        let put = |bytes: &mut Vec<u8>, offset: usize, data: &[u8]| {
+            bytes.resize(bytes.len().max(offset + data.len()), 0);
+            bytes[offset..offset + data.len()].copy_from_slice(data);
+        };
+        let quiet: Vec<(u8, u64, usize)> = (0..60).flat_map(|_| [(1, 0, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1), (5, 1, 1), (7, 0, 1)]).collect();
+        let until = steps.len();
+        for (at, (what, place, length)) in steps.into_iter().chain(quiet).enumerate() {
+            let calm = at >= until;
+            stage.now.mono_ms += 20;
+            match what {
+                0 => {
+                    fill = fill.wrapping_add(1).max(1);
+                    let data = vec![fill; length];
+                    let offset = place * 1000;
+                    let (taken, actions) = stage.file.write(stage.now, offset, &data);
+                    stage.keep(actions);
+                    if taken == Taken::At(offset) {
+                        put(&mut wanted, offset as usize, &data);
+                    }
+                    stage.tell(Event::Tick);
+                }
+                1 => stage.tell(Event::Flush { settle: length % 2 == 0 }),
+                2 => if stage.waiting.iter().any(|action| matches!(action, Action::Grant { .. })) { stage.grant(None) },
+                3 => if let Some(Action::Send { index, round, piece, info, .. }) = stage.take(|action| matches!(action, Action::Send { .. })) {
+                    let current = info.chunk.unwrap().version == stage.version && info.chunk.unwrap().id == stage.chunk_id;
+                    let (seq, offset) = (piece.seq, piece.offset);
+                    let outcome = if !current {
+                        Err(Refusal { error: Error::stale("moved").because(Reason::ChunkMoved), blamed: Blame::new() })
+                    } else if !calm && place == 7 {
+                        Err(Refusal { error: Error::unavailable("lost on the way"), blamed: Blame::new() })
+                    } else {
+                        put(&mut copies, offset as usize, &piece.data);
+                        let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
+                        Ok(ChunkWriteReply { stamps })
+                    };
+                    stage.tell(Event::Sent { index, round, seq, offset, outcome });
+                },
+                4 => if let Some(Action::Sync { cycle, index, replica, .. }) = stage.take(|action| matches!(action, Action::Sync { .. })) {
+                    let outcome = if !calm && place == 3 { Synced::Restarted } else { Synced::Stable };
+                    stage.tell(Event::Synced { cycle, index, server: replica.server_id, outcome });
+                },
+                5 => if let Some(Action::Commit { cycle, request }) = stage.take(|action| matches!(action, Action::Commit { .. })) {
+                    let good = request.stored.iter().all(|stored| (stored.chunk_id, stored.version) == (stage.chunk_id, stage.version));
+                    let mut attr = stage.file.attr;
+                    attr.data_version += u64::from(good);
+                    attr.size = attr.size.max(request.size);
+                    let outcome = if good { Ok(Box::new(NameReply { attr: Some(attr), ..NameReply::default() })) }
+                        else { Err(Error::stale("moved").because(Reason::ChunkMoved)) };
+                    stage.tell(Event::Committed { cycle, outcome });
+                },
+                6 if !calm && place < 8 => {
+                    // Another client's cut behind all of this: the version moves on; or the chunk goes altogether.
+                    stage.version += 1;
+                    if place == 0 {
+                        (stage.chunk_id, stage.version) = (stage.chunk_id + 1, 1);
+                        copies.clear();
+                        wanted.clear();
+                        // Nothing is promised for what was committed before: only what is still ours comes again.
+                        let own = stage.file.writers.get(&0).map(|writer| writer.own()).unwrap_or_default();
+                        let patches: Vec<_> = own.iter().collect();
+                        prop_assume!(patches.is_empty());
+                    }
+                }
+                7 => {
+                    while let Some(Action::Wait { timer, .. }) = stage.take(|action| matches!(action, Action::Wait { .. })) {
+                        stage.tell(Event::Fired(timer));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let file = &stage.file;
+        prop_assert!(
+            !file.is_dirty() && file.is_done(file.changes()),
+            "{} of {} done, {} wanted, cycle {}, paused {}, waiting {:?}",
+            file.done, file.changes, file.wanted, file.cycle.is_some(), file.paused, stage.waiting
+        );
+        prop_assert_eq!(stage.file.faults(), 0);
+        prop_assert_eq!(stage.file.unstable_bytes(), 0);
+        copies.resize(wanted.len().max(copies.len()), 0);
+        wanted.resize(copies.len(), 0);
+        prop_assert_eq!(copies, wanted);
+    }
+}
+
+/// The piece behind an `Arc` is shared with what is on its way, never copied.
+#[test]
+fn pieces_are_shared_and_small_ones_take_little_memory() {
+    let mut stage = Stage::new();
+    stage.write(0, &[1; 100]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    let Some(Action::Send { piece, .. }) = stage.take(|action| matches!(action, Action::Send { .. })) else { panic!() };
+    assert!(Arc::strong_count(&piece) == 2 && stage.file.unstable_bytes() <= 8192);
+}
+
+#[test]
+fn two_pieces_of_one_block_go_one_after_the_other() {
+    let mut stage = Stage::new();
+    stage.write(1000, &[1]);
+    stage.tell(Event::Tick);
+    stage.write(0, &[2]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    assert_eq!(stage.sends().len(), 1);
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sync(|_| Synced::Stable), 3, "{:?}", stage.waiting);
+    stage.commit(Ok(()));
+    assert!(stage.file.is_done(2) && !stage.file.is_dirty(), "{} {}", stage.file.done, stage.file.changes);
+}
