@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base::Buffer;
 use base::crc::piece_crcs;
 use base::limits::CHUNK_BYTES;
-use chunk::{ChunkRef, DirectIo, Store, StoreConfig, bench::plain_loop};
+use chunk::{ChunkRef, DirectIo, Sender, Store, StoreConfig, bench::plain_loop};
 
 const STEP: usize = 1 << 20;
 
@@ -80,15 +80,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     for id in 100..1100 {
         let chunk = ChunkRef { id, version: 1 };
-        store.write(chunk, 0, &data[..65536], &crcs[..64], true)?;
+        store.write(chunk, Sender::default(), 0, &data[..65536], &crcs[..64], true)?;
         store.sync(chunk)?;
     }
     println!("64 KiB chunk created, written, synced: {:.0} us", start.elapsed().as_secs_f64() * 1e3);
-    store.write(chunk, 0, first, &crcs, true)?;
+    store.write(chunk, Sender::default(), 0, first, &crcs, true)?;
     store.sync(chunk)?;
     let start = Instant::now();
     for _ in 0..1000 {
-        store.write(chunk, 4096, &data[..4096], &crcs[..4], true)?;
+        store.write(chunk, Sender::default(), 4096, &data[..4096], &crcs[..4], true)?;
         store.sync(chunk)?;
     }
     println!("4 KiB overwritten in place, synced: {:.0} us", start.elapsed().as_secs_f64() * 1e3);

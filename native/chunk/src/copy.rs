@@ -7,7 +7,7 @@ use base::Result;
 use crate::counters::add;
 use crate::slot::Slot;
 use crate::store::Inner;
-use crate::types::ChunkRef;
+use crate::types::{ChunkRef, Sender};
 use crate::write::{check_span, verify};
 
 /// Replaces whatever this server has of the chunk when it is finished; discarded when it is dropped before.
@@ -27,7 +27,7 @@ impl Copy {
     pub fn write(&self, offset: u32, data: &[u8], crcs: &[u8]) -> Result<u32> {
         check_span(self.chunk.id, offset, data.len())?;
         verify(self.chunk.id, offset, data, crcs)?;
-        self.slot.write(self.chunk, offset, data, crcs)
+        self.slot.write(self.chunk, Sender::default(), offset, data, crcs)
     }
 
     /// Make the copy durable, then visible at its version, then free what it replaces. ESTALE when the chunk moved on
@@ -35,6 +35,9 @@ impl Copy {
     pub fn finish(mut self) -> Result<u32> {
         self.inner.check_newest(self.chunk)?;
         self.slot.publish()?;
+        if let Some(held) = self.inner.find(self.chunk.id) {
+            self.slot.rounds.take_over(&held.rounds);
+        }
         let replaced = self.inner.install(&self.slot, self.chunk)?;
         self.finished = true;
         add(&self.slot.counting().copied, 1);

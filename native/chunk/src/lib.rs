@@ -17,6 +17,7 @@ mod open;
 mod probe;
 mod read;
 mod recover;
+mod rounds;
 mod scrub;
 mod slot;
 mod store;
@@ -33,4 +34,6 @@ mod tests;
 pub use copy::Copy;
 pub use counters::Counters;
 pub use store::Store;
-pub use types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, StoreConfig};
+pub use types::{
+    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, Sender, StoreConfig,
+};

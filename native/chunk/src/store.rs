@@ -18,7 +18,7 @@ use crate::counters::{Counters, add};
 use crate::disk::Disk;
 use crate::open::{Place, open_places, read_cluster_id, scan_all};
 use crate::slot::{Origin, Shared, Slot, missing};
-use crate::types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskInfo, ScrubCursor, StoreConfig};
+use crate::types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskInfo, ScrubCursor, Sender, StoreConfig};
 use crate::write::{check_span, verify};
 
 /// Open slots at most: each has two or three descriptors and up to 128 KiB of table.
@@ -67,27 +67,42 @@ impl Store {
     }
 
     /// Write `data` at `offset` into the page cache or past it, checked against `crcs` first; see `sync`. Returns the
-    /// bytes the chunk then stores. EBADMSG: the data does not match. ENOENT: no such chunk, and not `create`.
-    pub fn write(&self, chunk: ChunkRef, offset: u32, data: &[u8], crcs: &[u8], create: bool) -> Result<u32> {
+    /// bytes the chunk then stores. EBADMSG: the data does not match. ENOENT: no such chunk, and not `create`. ESTALE:
+    /// the chunk is at a later version, or a later round of the same writer has been here.
+    pub fn write(
+        &self,
+        chunk: ChunkRef,
+        sender: Sender,
+        offset: u32,
+        data: &[u8],
+        crcs: &[u8],
+        create: bool,
+    ) -> Result<u32> {
         check_span(chunk.id, offset, data.len())?;
         verify(chunk.id, offset, data, crcs)?;
-        self.put(chunk, offset, data, crcs, create)
+        self.put(chunk, sender, offset, data, crcs, create)
+    }
+
+    /// Refuse a sender whose later round has been here, without waiting for a disk. For who passes a write on: taking
+    /// one decides anew, at the moment its bytes are written.
+    pub fn check_sender(&self, chunk_id: u64, sender: Sender) -> Result<()> {
+        self.inner.find(chunk_id).map_or(Ok(()), |slot| slot.rounds.check(chunk_id, sender))
     }
 
     /// `write` for data that was made in this process: there is no sender's checksum to hold it against.
     pub fn write_own(&self, chunk: ChunkRef, offset: u32, data: &[u8], create: bool) -> Result<u32> {
         check_span(chunk.id, offset, data.len())?;
-        self.put(chunk, offset, data, &piece_crcs(offset as usize, data), create)
+        self.put(chunk, Sender::default(), offset, data, &piece_crcs(offset as usize, data), create)
     }
 
-    fn put(&self, chunk: ChunkRef, offset: u32, data: &[u8], crcs: &[u8], create: bool) -> Result<u32> {
+    fn put(&self, chunk: ChunkRef, sender: Sender, offset: u32, data: &[u8], crcs: &[u8], create: bool) -> Result<u32> {
         loop {
             let slot = match self.inner.find(chunk.id) {
                 Some(slot) => slot,
                 None if create => self.inner.create(chunk)?,
                 None => return Err(missing(chunk.id)),
             };
-            let written = slot.write(chunk, offset, data, crcs);
+            let written = slot.write(chunk, sender, offset, data, crcs);
             match written {
                 Err(error) if error.errno == libc::ENOENT && create && slot.is_gone() => continue,
                 Err(error) => {

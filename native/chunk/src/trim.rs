@@ -10,7 +10,7 @@ use crate::counters::add;
 use crate::disk::Part;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Slot, missing};
-use crate::types::ChunkRef;
+use crate::types::{ChunkRef, Sender};
 
 impl Slot {
     /// Every byte from `length` on reads as zero.
@@ -26,7 +26,7 @@ impl Slot {
         let cut = length as usize / BLOCK_BYTES;
         if within != 0 && !self.read_state()?.as_ref().is_none_or(|loaded| loaded.table.is_absent(cut)) {
             let zeros = vec![0; BLOCK_BYTES - within];
-            self.write(chunk, length, &zeros, &piece_crcs(length as usize, &zeros))?;
+            self.write(chunk, Sender::default(), length, &zeros, &piece_crcs(length as usize, &zeros))?;
         }
         self.forget_from(chunk, (length as usize).div_ceil(BLOCK_BYTES))?;
         self.sync()?;

@@ -11,6 +11,15 @@ pub struct ChunkRef {
     pub version: u32,
 }
 
+/// Who sends a write, and for which time: of one writer's rounds only the latest is taken. The default counts no rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// Random, one for each client; 0: no rounds.
+    pub writer: u64,
+    /// From 0; one more each time the writer sends pieces of this chunk again.
+    pub round: u32,
+}
+
 /// Whether long aligned writes bypass the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DirectIo {

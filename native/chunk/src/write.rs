@@ -13,7 +13,7 @@ use base::{Buffer, Error, Result};
 use crate::counters::add;
 use crate::layout::{BlockState, Entry, PAGE_ENTRIES, entry_offset};
 use crate::slot::{Control, Files, Slot, missing, read_up_to};
-use crate::types::ChunkRef;
+use crate::types::{ChunkRef, Sender};
 
 /// Shorter writes go through the page cache: they are merged there, and read back soon.
 pub(crate) const MIN_DIRECT_BYTES: usize = 256 << 10;
@@ -60,15 +60,24 @@ struct Plan<'a> {
 
 impl Slot {
     /// Put verified `data` at `offset`; `crcs` as `piece_crcs` makes them.
-    pub fn write(self: &Arc<Slot>, chunk: ChunkRef, offset: u32, data: &[u8], crcs: &[u8]) -> Result<u32> {
+    pub fn write(
+        self: &Arc<Slot>,
+        chunk: ChunkRef,
+        sender: Sender,
+        offset: u32,
+        data: &[u8],
+        crcs: &[u8],
+    ) -> Result<u32> {
         self.disk.check_writable()?;
         let mut control = self.control()?;
+        // Under the lock that orders all writes of the chunk: a round that is taken now is the latest.
+        self.check_write(chunk, sender)?;
         while self.version() < chunk.version {
             drop(control);
             self.advance(chunk.version)?;
             control = self.control()?;
+            self.check_write(chunk, sender)?;
         }
-        self.check_version(chunk)?;
         if data.is_empty() {
             return Ok(self.stored_bytes());
         }
@@ -76,6 +85,8 @@ impl Slot {
         let plan = self.plan(&files, offset, data, crcs)?;
         let allocated = (plan.blocks.len() * BLOCK_BYTES) as u64;
         let _room = plan.allocates.then(|| self.disk.claim(allocated)).transpose()?;
+        // Also when it fails from here on: then nobody knows which of its bytes are here.
+        self.rounds.note(sender);
         self.mark_dirty(&mut control, &files)?;
         self.carry_out(&mut control, &files, &plan)?;
         self.set_born();
@@ -83,6 +94,11 @@ impl Slot {
         add(&counting.writes, 1);
         add(&counting.write_bytes, data.len() as u64);
         Ok(self.stored_bytes())
+    }
+
+    fn check_write(&self, chunk: ChunkRef, sender: Sender) -> Result<()> {
+        self.check_version(chunk)?;
+        self.rounds.check(self.id, sender)
     }
 
     pub(crate) fn files(&self) -> Result<Arc<Files>> {

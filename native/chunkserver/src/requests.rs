@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use base::limits::{CHUNK_BYTES, MAX_PAYLOAD_BYTES};
-use base::{Buffer, Error, ErrorKind, Result, crc};
+use base::{Buffer, Error, ErrorKind, Reason, Result, crc};
 use wire::proto::{
     ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
     ChunkWriteReply, Hello, Replica, Role, Stamp,
@@ -74,6 +74,8 @@ async fn write(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Re
     let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
     let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
 
+    // What is refused here is not passed on either: a next server that was started anew knows no rounds.
+    opened.store.check_sender(chunk.id, sender(&message))?;
     let own = write_here(node, opened, chunk, &message, payload.clone());
     let downstream = opened.chain.forward(Method::ChunkWrite, &message.chain, Some(payload), |chain| ChunkWrite {
         chain,
@@ -94,8 +96,8 @@ async fn write_here(
     payload: Arc<Buffer>,
 ) -> Result<Stamp> {
     let (store, data, crcs) = (opened.store.clone(), payload.clone(), message.crcs.clone());
-    let (offset, create) = (message.offset, message.create);
-    let written = node.io.run(move || store.write(chunk, offset, &data, &crcs, create)).await;
+    let (sender, offset, create) = (sender(message), message.offset, message.create);
+    let written = node.io.run(move || store.write(chunk, sender, offset, &data, &crcs, create)).await;
     let stored_bytes = match written {
         Ok(stored_bytes) => stored_bytes,
         // The writer's bytes are wrong, or those that the write partly covers on our disk: only the latter is ours.
@@ -144,11 +146,11 @@ async fn sync(node: &Node, opened: &Opened, request: Request) -> Result<Response
     let chunk = chunk_ref(message.chunk)?;
     if message.boot_id != node.boot_id {
         return Err(Error::stale(format!(
-            "chunkserver {} was started anew since these writes and may have lost them; write them again to another set",
+            "chunkserver {} was started anew since these writes and may have lost them; send them again",
             node.server_id()
         ))
         .with_failed(node.server_id())
-        .because(base::Reason::Restarted));
+        .because(Reason::Restarted));
     }
     let stored_bytes = opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
     Ok((&ChunkSyncReply { stamp: Some(stamp(node, stored_bytes)) }).into())
@@ -196,6 +198,10 @@ async fn map(node: &Node, opened: &Opened, request: Request) -> Result<Response>
     });
     let map = mapped.await.map_err(|error| outcome::own(error, node.server_id()))?;
     Ok((&ChunkMapReply { version: map.version, present: map.present, digest: map.digest }).into())
+}
+
+fn sender(message: &ChunkWrite) -> chunk::Sender {
+    chunk::Sender { writer: message.writer, round: message.round }
 }
 
 fn found_bad(node: &Node, chunk: chunk::ChunkRef) {

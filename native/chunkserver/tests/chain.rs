@@ -227,6 +227,7 @@ async fn a_restarted_server_keeps_what_was_synced_and_refuses_syncs_of_its_forme
     let link = client(&server.address()).await.unwrap();
     let error = sync(&link, chunk(7, 1), stamps[0].boot_id).await.unwrap_err();
     assert_eq!((error.kind, &error.failed_servers[..]), (ErrorKind::Stale, &[1][..]), "{error}");
+    assert_eq!(error.reason, base::Reason::Restarted);
     // Stopping made everything stable, so nothing is missing.
     assert_eq!(read(&link, chunk(7, 1), 0, 100_000).await.unwrap(), data);
     server.stop().await;
@@ -317,4 +318,58 @@ async fn a_full_disk_names_its_server_and_still_reads() {
     let link = client(&full.address()).await.unwrap();
     assert!(read(&link, chunk(7, 1), (written - 1) << 20, 1 << 20).await.unwrap() == data);
     full.stop().await;
+}
+
+/// A write of a client that counts its rounds.
+async fn send_round(link: &wire::Link, round: u32, data: &[u8], chain: Vec<wire::proto::Replica>) -> base::Result<()> {
+    let message = ChunkWrite {
+        chunk: chunk(7, 1),
+        offset: 0,
+        length: data.len() as u32,
+        crcs: base::crc::piece_crcs(0, data),
+        create: true,
+        chain,
+        sync: false,
+        writer: 42,
+        round,
+    };
+    let payload = Arc::new(base::Buffer::copy_of(data));
+    link.call(Method::ChunkWrite, &message, Some(payload), deadline()).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_piece_of_an_earlier_round_changes_no_copy() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let chain = vec![servers[1].replica()];
+    send_round(&servers[0].link, 0, &pattern(4096, 1), chain.clone()).await.unwrap();
+    send_round(&servers[0].link, 1, &pattern(4096, 2), chain.clone()).await.unwrap();
+    // At the head, and straight to the tail, as from the buffers of a connection that was given up.
+    for (server, chain) in [(&servers[0], chain.clone()), (&servers[1], vec![])] {
+        let late = send_round(&server.link, 0, &pattern(4096, 1), chain).await.unwrap_err();
+        assert_eq!(
+            (late.errno, late.reason, &late.failed_servers[..]),
+            (libc::ESTALE, base::Reason::Overtaken, &[][..])
+        );
+    }
+    for server in &servers {
+        assert_eq!(read(&server.link, chunk(7, 1), 0, 4096).await.unwrap(), pattern(4096, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_piece_that_the_head_refuses_does_not_reach_a_tail_that_was_started_anew() {
+    let head = Running::start(1).await;
+    let disk = tempfile::tempdir().unwrap();
+    let tail = chunkserver::ChunkServer::start(config(2, disk.path())).await.unwrap();
+    let listen = tail.address();
+    let chain = vec![wire::proto::Replica { server_id: 2, address: listen.clone() }];
+    send_round(&head.link, 1, &pattern(4096, 2), chain.clone()).await.unwrap();
+    tail.stop().await;
+    let again = ChunkServerConfig { listen: listen.clone(), ..config(2, disk.path()) };
+    let tail = chunkserver::ChunkServer::start(again).await.unwrap();
+    let late = send_round(&head.link, 0, &pattern(4096, 1), chain).await.unwrap_err();
+    assert_eq!(late.reason, base::Reason::Overtaken);
+    let link = client(&listen).await.unwrap();
+    assert_eq!(read(&link, chunk(7, 1), 0, 4096).await.unwrap(), pattern(4096, 2));
+    tail.stop().await;
 }

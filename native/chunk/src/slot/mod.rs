@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use base::time::wall_ns;
-use base::{Error, Result};
+use base::{Error, Reason, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::beside::{Beside, HANDS};
@@ -26,6 +26,7 @@ use crate::cache::Cache;
 use crate::counters::Counting;
 use crate::disk::{Disk, Part};
 use crate::layout::Header;
+use crate::rounds::Rounds;
 use crate::table::Table;
 use crate::types::ChunkRef;
 
@@ -128,6 +129,8 @@ pub(crate) struct Slot {
     /// Present blocks: exact once the table was read.
     pub present: AtomicU32,
     pub incarnation: u64,
+    /// Taken last of all locks.
+    pub rounds: Rounds,
     gone: AtomicBool,
     /// Has, or had when it was found, something written.
     born: AtomicBool,
@@ -182,6 +185,7 @@ impl Slot {
             version: AtomicU32::new(header.version),
             present: AtomicU32::new(header.present),
             incarnation: header.incarnation,
+            rounds: Rounds::default(),
             gone: AtomicBool::new(false),
             born: AtomicBool::new(origin == Origin::Stored),
             touched: AtomicBool::new(false),
@@ -221,7 +225,8 @@ impl Slot {
             return Err(Error::stale(format!(
                 "chunk {} is at version {stored}, newer than {}; refresh the chunk map",
                 chunk.id, chunk.version
-            )));
+            ))
+            .because(Reason::ChunkMoved));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod disks;
 mod faults;
 mod model;
 mod rot;
+mod rounds;
 mod threads;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use base::Result;
 use base::crc::{check_pieces, piece_crcs};
 
 use crate::Store;
-use crate::types::{ChunkRef, DirectIo, StoreConfig};
+use crate::types::{ChunkRef, DirectIo, Sender, StoreConfig};
 
 pub fn chunk(id: u64, version: u32) -> ChunkRef {
     ChunkRef { id, version }
@@ -34,7 +35,7 @@ pub fn open(disk: &Path) -> Store {
 }
 
 pub fn put(store: &Store, chunk: ChunkRef, offset: u32, data: &[u8]) -> Result<u32> {
-    store.write(chunk, offset, data, &piece_crcs(offset as usize, data), true)
+    store.write(chunk, Sender::default(), offset, data, &piece_crcs(offset as usize, data), true)
 }
 
 /// Read exactly the span; the CRCs that come along are checked too.

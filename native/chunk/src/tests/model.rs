@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{chunk, config, get, new_folder, noise, put};
 use crate::Store;
-use crate::types::{DirectIo, ScrubCursor};
+use crate::types::{DirectIo, ScrubCursor, Sender};
 
 /// Positions are drawn from the first blocks and from around the first page boundary of the table.
 pub const SPAN: usize = (2 << 20) + 32 * 1024;
@@ -174,10 +174,19 @@ fn spans_outside_the_chunk_and_wrong_checksums_change_nothing() {
     let store = super::open(folder.path());
     let end = base::limits::CHUNK_BYTES as u32;
     assert_eq!(put(&store, chunk(1, 1), end - 3, b"four").expect_err("beyond").errno, libc::EINVAL);
-    assert_eq!(store.write(chunk(1, 1), 0, b"data", &[0; 4], true).expect_err("wrong").errno, libc::EBADMSG);
-    assert_eq!(store.write(chunk(1, 1), 0, b"data", &[], true).expect_err("none").errno, libc::EBADMSG);
+    assert_eq!(
+        store.write(chunk(1, 1), Sender::default(), 0, b"data", &[0; 4], true).expect_err("wrong").errno,
+        libc::EBADMSG
+    );
+    assert_eq!(
+        store.write(chunk(1, 1), Sender::default(), 0, b"data", &[], true).expect_err("none").errno,
+        libc::EBADMSG
+    );
     let crcs = piece_crcs(0, b"data");
-    assert_eq!(store.write(chunk(1, 1), 0, b"data", &crcs, false).expect_err("missing").errno, libc::ENOENT);
+    assert_eq!(
+        store.write(chunk(1, 1), Sender::default(), 0, b"data", &crcs, false).expect_err("missing").errno,
+        libc::ENOENT
+    );
     assert!(store.inventory().is_empty());
     put(&store, chunk(1, 1), end - 4, b"four").expect("the last bytes");
     assert_eq!(get(&store, chunk(1, 1), end - 4, 4).expect("a read"), b"four");
