@@ -19,7 +19,7 @@ use crate::outbox::{Outbox, When, closed};
 use crate::proto;
 
 /// Rises with any change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Requests that one connection may have in flight. More only queue at the other side.
 const CREDITS: usize = 256;
 /// Pushes that may wait for the receiver; past that the connection stops reading.
