@@ -255,10 +255,10 @@ class ClientSettings(BaseModel):
         description="Fetched ahead of a sequential reader. 0: each read waits for the network; too large: memory per open file.",
     )
     write_window_bytes: int = Field(
-        default=16 << 20,
-        ge=1 << 20,
-        le=1 << 30,
-        description="Written but not yet acknowledged, per open file. Too small: writers wait; too large: memory, and long closes.",
+        default=32 << 20,
+        ge=2 << 20,
+        le=128 << 20,
+        description="Written but not yet committed, per open file. Too small: a stream commits often and waits; too large: memory, and long closes.",
     )
 
 

@@ -40,7 +40,7 @@ impl File {
     /// What we wrote is there to be read, committed or not.
     pub fn readable(&self, index: u64, mut info: ChunkInfo) -> ChunkInfo {
         if let Some(writer) = self.writers.get(&index).filter(|writer| writer.holds())
-            && let Some(grant) = writer.grant()
+            && let Some(grant) = writer.last_grant()
         {
             let reaches = info.chunk.is_none() || info.chunk == grant.chunk;
             if reaches {

@@ -208,6 +208,11 @@ impl Writer {
         self.grant.as_ref()
     }
 
+    /// The grant, or the one before it while another is asked for.
+    pub fn last_grant(&self) -> Option<&Arc<ChunkInfo>> {
+        self.grant.as_ref().or(self.last_grant.as_ref())
+    }
+
     pub fn chunk(&self) -> ChunkRef {
         self.chunk
     }
