@@ -1,0 +1,159 @@
+"""Chunkservers that are restarted, killed or paused under an open file: its writer sees no errno and no stall beyond the contract.
+
+What a client wrote and what is not yet stable anywhere it keeps, and sends again (DESIGN section 3, "Durability", "Availability").
+"""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from mooseng_py.demo.harness import Activity, Cluster, wait_until
+from tests.sharing.support import (
+    BLOCK,
+    KIB,
+    MIB,
+    SERVERS,
+    Held,
+    kill_all,
+    paused,
+    pid_of,
+    places,
+    restart_all,
+    same,
+    unequal_copies,
+)
+
+LONGEST_STALL_S = 1.2
+
+
+@pytest.mark.parametrize("how_many", [2, 3])
+def test_a_file_stays_writable_through_the_same_descriptor_after_its_servers_were_restarted(
+    cluster: Cluster, how_many: int
+) -> None:
+    """Written, fsynced and left alone; the servers are restarted in good order one after the other, as an upgrade does it."""
+    before, after = b"b" * 200_000, b"a" * 30_000
+    names = {kind: f"restarted-{how_many}-{kind}" for kind in ("sdk", "mounts")}
+    right = before[:50_000] + after + before[80_000:]
+    with ExitStack() as stack:
+        clients = {kind: stack.enter_context(places(cluster, kind, 2)) for kind in names}
+        held: dict[str, Held] = {}
+        for kind, name in names.items():
+            held[kind] = clients[kind][0].open(name, create=True)
+            held[kind].put(0, before)
+            held[kind].fsync()
+        cluster.wait_until_whole()
+        restart_all(cluster, SERVERS[:how_many])
+
+        def write_on(kind: str) -> str:
+            try:
+                held[kind].put(50_000, after)
+                held[kind].fsync()
+                held[kind].close()
+            except OSError as error:
+                return f"{kind}: {error!r}"
+            return ""
+
+        with ThreadPoolExecutor(2) as pool:
+            errors = [error for error in pool.map(write_on, names) if error]
+        assert not errors, f"{errors}, right is no error"
+        for kind, name in names.items():
+            same(clients[kind][1].read(name), right, f"{kind}, another client")
+            wrong = unequal_copies(cluster, name, len(right))
+            assert not wrong, f"{kind}, at once: {wrong}"
+
+
+@pytest.mark.parametrize("size", [30_000, 3 * MIB])
+def test_unsynced_bytes_are_there_after_every_chunkserver_was_killed_at_once(cluster: Cluster, size: int) -> None:
+    """The client still knows them: fsync sends them again, and says OK when they are stable."""
+    with ExitStack() as stack:
+        for kind in ("sdk", "mounts"):
+            one, two = stack.enter_context(places(cluster, kind, 2))
+            name = f"killed-{size}-{kind}"
+            data = os.urandom(size)
+            held = one.open(name, create=True)
+            held.put(0, bytes(100_000))
+            held.fsync()
+            held.put(50_000, data)
+            if size > MIB:
+                block = data[BLOCK - 50_000 % BLOCK :][:BLOCK]
+                wait_until("its bytes on a server", lambda block=block: cluster.find_block(SERVERS[0], block))  # type: ignore[misc]
+            kill_all(cluster, SERVERS)
+            restart_all(cluster, SERVERS)
+            held.fsync()
+            right = bytes(50_000) + data + bytes(max(0, 50_000 - size))
+            same(two.read(name), right, f"{kind}, another client")
+            held.close()
+            same(one.read(name), right, f"{kind}, the writer")
+            restart_all(cluster, SERVERS[:1])
+            same(two.read(name), right, f"{kind}, later")
+
+
+def test_writers_go_on_while_every_chunkserver_is_killed_and_started_again(cluster: Cluster) -> None:
+    """Pieces under way at any point of their life; fsync now and then."""
+    folder = cluster.mount(1) / "under-way"
+    folder.mkdir()
+    kept = bytearray()
+    with (folder / "file").open("wb", buffering=0) as file:
+
+        def step(index: int) -> None:
+            data = index.to_bytes(4, "big") * 16 * KIB
+            file.write(data)
+            kept.extend(data)
+            if index % 5 == 4:
+                os.fsync(file.fileno())
+            time.sleep(0.01)  # a pace, so that the file stays small
+
+        activity = Activity("writing", step)
+        with activity.going_on():
+            for _ in range(2):
+                reached = activity.done
+                wait_until("some writes", lambda reached=reached: activity.errors or activity.done > reached + 20)  # type: ignore[misc]
+                kill_all(cluster, SERVERS)
+                restart_all(cluster, SERVERS)
+        assert not activity.errors
+        os.fsync(file.fileno())
+    same((cluster.mount(2) / "under-way/file").read_bytes(), bytes(kept), "another mount")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_paused_chunkserver_stalls_no_writer_for_more_than_about_a_second(cluster: Cluster, server: str) -> None:
+    """Small and large pieces, each fsynced; it is out of the set after a second at most, and in again when it goes on."""
+    folder = cluster.mount(1) / f"paused-{server}"
+    folder.mkdir()
+    activities = [writing(cluster, f"paused-{server}/{size}", size) for size in (2 * KIB, 64 * KIB, 2 * MIB)]
+    with ExitStack() as stack:
+        for activity in activities:
+            stack.enter_context(activity.going_on())
+        wait_until("some writes", lambda: all(a.errors or a.done > 5 for a in activities))
+        with paused(pid_of(cluster, server)):
+            reached = [a.done for a in activities]
+            wait_until(
+                "writes meanwhile",
+                lambda: all(a.errors or a.done > r + 20 for a, r in zip(activities, reached, strict=True)),
+            )
+    wait_until("it is up again", lambda: cluster.servers_up() == 3)
+    cluster.wait_until_whole()
+    for activity in activities:
+        assert not activity.errors
+        assert activity.longest_gap_s < LONGEST_STALL_S, (
+            f"{activity.what}: {activity.longest_gap_s:.2f} s without a write"
+        )
+
+
+def writing(cluster: Cluster, name: str, size: int) -> Activity:
+    """Write a piece of a file of chunks and fsync it, again and again."""
+    path = cluster.mount(1) / name
+    path.write_bytes(bytes(4 * MIB))
+    fds = threading.local()
+
+    def step(index: int) -> None:
+        if not hasattr(fds, "file"):
+            fds.file = path.open("r+b", buffering=0)
+        os.pwrite(fds.file.fileno(), bytes([index % 251]) * size, index % 2 * size)
+        os.fsync(fds.file.fileno())
+
+    return Activity(f"writing {size} bytes", step)
