@@ -13,6 +13,7 @@ from mooseng_py.native._buffers import (
     crc32c_combine,
 )
 from mooseng_py.native._client import Client
+from mooseng_py.native._link import Link
 from mooseng_py.native._log import start_log
 from mooseng_py.native._namespace import NameSpaceState
 from mooseng_py.native._nodes import Node, NodeRole
@@ -29,6 +30,7 @@ __all__ = [
     "AlignedBuffer",
     "ChunkStore",
     "Client",
+    "Link",
     "Metric",
     "NameSpaceState",
     "NativeObject",

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 // Rises with every change of a declaration below.
-#define MNG_ABI_VERSION 2
+#define MNG_ABI_VERSION 3
 
 // What `mng_start` can make.
 #define MNG_ROLE_MASTER 1
@@ -20,6 +20,8 @@
 #define MNG_ROLE_STORE 5
 
 #define MNG_ROLE_NAME_SPACE 6
+
+#define MNG_ROLE_LINK 7
 
 // Methods of a name space for `mng_call`: a Command changes it, a NameRequest asks it.
 #define MNG_METHOD_APPLY 1
@@ -107,7 +109,7 @@ int64_t mng_close(uint64_t handle,
 int64_t mng_status(uint64_t handle,
                    struct MngReply *reply);
 
-// One request, encoded, to what `handle` stands for. Masters: any method of crate wire. Clients: Name, with `creds`
+// One request, encoded, to what `handle` stands for. Masters and links: any method of crate wire. Clients: Name, with `creds`
 // and `op` set. Name spaces: MNG_METHOD_*.
 //
 // # Safety

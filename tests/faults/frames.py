@@ -13,6 +13,7 @@ from mooseng_py.proto import common_pb2
 REQUEST, REPLY, FAILURE, PUSH = 1, 2, 3, 4
 HELLO, PING = 1, 2
 HEADER_BYTES = 24
+PROTOCOL = 2
 
 
 def frame(
@@ -40,7 +41,7 @@ def frame(
     return head + struct.pack("<I", crc32c(head + message) if crc is None else crc) + message + payload
 
 
-def hello(protocol: int = 1, cluster_id: str = "", role: int = 0, node_id: int = 0, name: str = "raw") -> bytes:
+def hello(protocol: int = PROTOCOL, cluster_id: str = "", role: int = 0, node_id: int = 0, name: str = "raw") -> bytes:
     """The first frame of a connection."""
     message = common_pb2.Hello(
         protocol=protocol,

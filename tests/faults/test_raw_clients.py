@@ -131,7 +131,8 @@ def test_a_connection_begins_with_one_hello_of_this_protocol_and_cluster(cluster
             frame(PING): 71,  # EPROTO
             frame(HELLO, b"\xff\xff\xff"): 74,
             hello(protocol=0): 93,  # EPROTONOSUPPORT
-            hello(protocol=2): 93,
+            hello(protocol=1): 93,
+            hello(protocol=3): 93,
             hello(cluster_id="others"): 78,  # EREMCHG
             frame(10, name_pb2.NameRequest(statfs=name_pb2.StatFs()).SerializeToString()): 71,
         }.items():

@@ -20,7 +20,7 @@ use guard::guard;
 use memory::{MngReply, bytes, bytes_mut};
 
 /// Rises with every change of a declaration below.
-pub const MNG_ABI_VERSION: u32 = 2;
+pub const MNG_ABI_VERSION: u32 = 3;
 
 /// What `mng_start` can make.
 pub const MNG_ROLE_MASTER: u32 = 1;
@@ -29,6 +29,7 @@ pub const MNG_ROLE_MOUNT: u32 = 3;
 pub const MNG_ROLE_CLIENT: u32 = 4;
 pub const MNG_ROLE_STORE: u32 = 5;
 pub const MNG_ROLE_NAME_SPACE: u32 = 6;
+pub const MNG_ROLE_LINK: u32 = 7;
 
 /// Methods of a name space for `mng_call`: a Command changes it, a NameRequest asks it.
 pub const MNG_METHOD_APPLY: u32 = 1;
@@ -193,7 +194,7 @@ pub unsafe extern "C" fn mng_status(handle: u64, reply: *mut MngReply) -> i64 {
     })
 }
 
-/// One request, encoded, to what `handle` stands for. Masters: any method of crate wire. Clients: Name, with `creds`
+/// One request, encoded, to what `handle` stands for. Masters and links: any method of crate wire. Clients: Name, with `creds`
 /// and `op` set. Name spaces: MNG_METHOD_*.
 ///
 /// # Safety

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use base::time::Deadline;
 use base::{Error, Result};
 use chunk::{DirectIo, Store, StoreConfig};
 use chunkserver::ChunkServer;
@@ -18,6 +19,9 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use wire::link::PROTOCOL_VERSION;
+use wire::proto::Hello;
+use wire::{Link, LinkConfig};
 
 use crate::{files, roles};
 
@@ -33,6 +37,8 @@ pub enum Object {
     Mount(Arc<Engine>, Arc<Mount>),
     Store(Arc<Store>),
     NameSpace(Arc<Mutex<State>>),
+    /// A connection to one daemon, without a session, and how long it may take to answer.
+    Link(Arc<Link>, Duration),
 }
 
 static OBJECTS: LazyLock<Mutex<HashMap<u64, Object>>> = LazyLock::new(Mutex::default);
@@ -64,6 +70,13 @@ pub async fn start(role: u32, config: Vec<u8>) -> Result<Object> {
         roles::NAME_SPACE => {
             let NoSettings {} = parse("name space", &config)?;
             Ok(Object::NameSpace(Arc::new(Mutex::new(State::new()))))
+        }
+        roles::LINK => {
+            let LinkStart { address, timeout_ms } = parse("link", &config)?;
+            let timeout = Duration::from_millis(timeout_ms);
+            let hello = Hello { protocol: PROTOCOL_VERSION, name: "mooseng".to_string(), ..Hello::default() };
+            let link = Link::connect(&address, &LinkConfig { hello, connect_timeout: timeout }).await?;
+            Ok(Object::Link(link, timeout))
         }
         _ => Err(Error::namespace(libc::EINVAL, format!("role {role} is not one of this library"))),
     }
@@ -105,7 +118,7 @@ impl Object {
                     engine.close().await;
                     return stopped;
                 }
-                Object::Store(_) | Object::NameSpace(_) => {}
+                Object::Store(_) | Object::NameSpace(_) | Object::Link(..) => {}
             }
             Ok(())
         };
@@ -120,6 +133,11 @@ impl Object {
             Object::Master(master) => master.call(method, &message).await,
             Object::Client(engine) | Object::Mount(engine, _) if method == wire::Method::Name as u16 => {
                 files::name(engine, message).await
+            }
+            Object::Link(link, timeout) => {
+                let method = wire::Method::try_from(method)?;
+                let reply = link.call_raw(method, &message, None, Deadline::after(timeout)).await?;
+                Ok(reply.message.to_vec())
             }
             Object::NameSpace(state) if method == roles::APPLY => state.lock().apply_bytes(&message),
             Object::NameSpace(state) if method == roles::QUERY => state.lock().query_bytes(&message),
@@ -138,6 +156,7 @@ impl Object {
                 (status, [engine.metrics(), mount.metrics()].concat())
             }
             Object::Store(store) => (store_status(store), Vec::new()),
+            Object::Link(link, _) => (json!({"address": link.address(), "closed": link.is_closed()}), Vec::new()),
             Object::NameSpace(state) => (json!({"memory_bytes": state.lock().memory_bytes()}), Vec::new()),
         };
         json!({"status": status, "metrics": metrics})
@@ -191,6 +210,13 @@ fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoSettings {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkStart {
+    address: String,
+    timeout_ms: u64,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,111 @@
+"""What a master promised before it was restarted, and what it made durable before it gave it a name."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooseng_py.demo.harness import wait_until
+from mooseng_py.proto import raft_pb2
+from tests.faults.frames import FAILURE, Raw
+from tests.faults.masters import Masters
+
+VOTE, STATUS = 61, 64
+MASTER = 1
+CALL = re.compile(r"(?P<tid>\d+) (?P<call>\w+)\((?P<arguments>.*)")
+RESUMED = re.compile(r"(?P<tid>\d+) <\.\.\. (?P<call>\w+) resumed>.*= 0")
+
+
+@pytest.fixture
+def masters(tmp_path: Path) -> Iterator[Masters]:
+    with Masters(tmp_path / "m", {"snapshot_every": 100, "segment_bytes": 1 << 20}) as running:
+        running.start().voters()
+        yield running
+
+
+def test_a_restarted_master_gives_no_vote_while_a_lease_that_it_granted_may_run(masters: Masters) -> None:
+    masters.kill()
+    masters.start(2, wait=False)
+    raw = wait_until("the port of the restarted master", lambda: connected(masters.address(2)))
+    with raw:
+        status = raft_pb2.RaftStatusReply.FromString(raw.ask(STATUS, raft_pb2.RaftStatusRequest()).message)
+        request = raft_pb2.VoteRequest(
+            vote=raft_pb2.Vote(term=status.term + 50, node_id=1),
+            last_log=raft_pb2.LogId(term=status.term + 50, index=1 << 40),
+            to=status.incarnation,
+        )
+        answer = raw.ask(VOTE, request)
+        assert answer.kind == FAILURE and "gives no vote" in answer.error.message, answer
+
+        def granted() -> bool:
+            answer = raw.ask(VOTE, request)
+            return answer.kind != FAILURE and raft_pb2.VoteReply.FromString(answer.message).granted
+
+        wait_until("the same request is granted once the lease is over", granted, timeout_s=20)
+
+
+def connected(address: str) -> Raw | None:
+    try:
+        return Raw(address, role=MASTER)
+    except OSError:
+        return None
+
+
+def test_a_file_of_the_log_or_a_snapshot_is_synced_before_it_gets_its_name(masters: Masters, tmp_path: Path) -> None:
+    leader = masters.leader()
+    trace = tmp_path / "calls"
+    command = ["strace", "-f", "-y", "-qq", "-p", str(masters.pid(leader)), "-o", str(trace), "-s", "0"]
+    command += ["-e", "trace=write,pwrite64,writev,pwritev,fsync,fdatasync,rename,renameat,renameat2"]
+    tracer = subprocess.Popen(command)
+    try:
+        with masters.client() as fs:
+            fs.mkdir("/d")
+            before = time.monotonic()
+            # Some MiB of log: several segments begin in recycled files, and snapshots are made.
+            for index in range(700):
+                fs.write_bytes(f"/d/{index}", bytes(7000))
+                assert time.monotonic() - before < 120
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(20)
+    named = renames(trace.read_text(errors="replace").splitlines())
+    kinds = {Path(target).suffix for _, target, _ in named}
+    assert {".log", ".snapshot"} <= kinds, kinds
+    assert not [(source, target) for source, target, synced in named if not synced]
+
+
+def renames(calls: list[str]) -> list[tuple[str, str, bool]]:
+    """Of each rename in a trace: from, to, and whether what was written to the file before it had been synced."""
+    unsynced: set[str] = set()
+    syncing: dict[str, str] = {}
+    found = []
+    for line in calls:
+        if resumed := RESUMED.match(line):
+            unsynced.discard(syncing.pop(resumed["tid"], ""))
+        elif call := CALL.match(line):
+            paths = re.findall(r"<([^<>]*)>", call["arguments"])
+            if call["call"] in ("write", "pwrite64", "writev", "pwritev"):
+                unsynced.update(paths[:1])
+            elif call["call"] in ("fsync", "fdatasync"):
+                if "unfinished" in line:
+                    syncing[call["tid"]] = paths[0]
+                elif line.rstrip().endswith("= 0"):
+                    unsynced.discard(paths[0])
+            else:
+                names = re.findall(r'"([^"]*)"', call["arguments"])
+                if len(names) == 2:
+                    found.append((names[0], names[1], names[0] not in unsynced))
+    return found
+
+
+def test_the_reader_of_traces_sees_a_rename_before_its_sync() -> None:
+    write, sync = '7 pwrite64(3</m/a.tmp>, ""..., 9, 0) = 9', "7 fsync(3</m/a.tmp>) = 0"
+    rename = '7 rename("/m/a.tmp", "/m/a.log") = 0'
+    assert renames([write, sync, rename]) == [("/m/a.tmp", "/m/a.log", True)]
+    assert renames([write, rename, sync]) == [("/m/a.tmp", "/m/a.log", False)]
+    waits = ["7 fsync(3</m/a.tmp> <unfinished ...>", "8 write(4</m/b>, 1) = 1", "7 <... fsync resumed>) = 0"]
+    assert renames([write, *waits, rename])[0][2] and not renames([write, waits[0], rename])[0][2]
