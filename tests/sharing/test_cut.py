@@ -44,21 +44,23 @@ CHANGES: dict[str, Change] = {
 
 
 class Case:
-    """One file, one way of writing on. `at`: where, of the size before."""
+    """One file, one way of writing on. `looks`: the size is asked for first."""
 
-    def __init__(self, trio: list[Place], name: str, size: int, how: str) -> None:
+    def __init__(self, trio: list[Place], name: str, size: int, how: str, looks: bool) -> None:
         self.here, self.there, self.third = trio
-        self.name, self.how = name, how
+        self.name, self.how, self.looks = name, how, looks
         self.before = b"\xee" * size
         self.held: list[Held] = []
         first = self.here.open(name, create=True, append=how == "appends")
         first.add(self.before) if how == "appends" else first.put(0, self.before)
         first.fsync()
         self.held.append(first)
-        if how == "opened anew":
+        if how in ("opened anew", "opened again"):
+            self.held.clear()
+            if how == "opened anew":
+                self.held.append(self.here.open(name, write=False))
+                self.held[0].get(0, 10)
             first.close()
-            self.held[0] = self.here.open(name, write=False)
-            self.held[0].get(0, 10)
         elif how == "third":
             self.held.append(self.third.open(name))
             self.held[-1].get(0, 10)
@@ -69,8 +71,11 @@ class Case:
 
     def write_on(self) -> str:
         """Write and fsync as the case says; what is wrong then, or nothing."""
+        anew = self.how in ("opened anew", "opened again")
         try:
-            writer = self.here.open(self.name) if self.how == "opened anew" else self.held[-1]
+            if self.looks and (seen := self.here.size(self.name)) != len(self.after):
+                return f"{self}: the size is seen as {seen}, right is {len(self.after)}"
+            writer = self.here.open(self.name) if anew else self.held[-1]
             began = time.monotonic()
             if self.how == "appends":
                 at = len(self.after)
@@ -80,7 +85,7 @@ class Case:
                 writer.put(at, TAIL)
             writer.fsync()
             took_s = time.monotonic() - began
-            if self.how == "opened anew":
+            if anew:
                 writer.close()
             for held in self.held:
                 held.close()
@@ -94,7 +99,7 @@ class Case:
         return "" if took_s < 10 else f"{self}: {took_s:.0f} s for a write and fsync"
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.how}"
+        return self.name
 
 
 @pytest.mark.parametrize("delay_s", DELAYS_S)
@@ -105,9 +110,10 @@ def test_what_is_written_after_another_client_changed_the_size_is_there(
 ) -> None:
     with places(cluster, kind) as trio:
         cases = [
-            Case(trio, f"{kind}-{change}-{delay_s}-{size}-{how}", size, how)
+            Case(trio, f"{kind}, {change}, {delay_s} s, {size}, {how}{', looks' * looks}", size, how, looks)
             for size in (6_000, 200_000)
-            for how in ("held", "appends", "third", "opened anew")
+            for how in ("held", "appends", "third", "opened anew", "opened again")
+            for looks in (False, True)
         ]
         if delay_s:
             for case in cases:

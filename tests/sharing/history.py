@@ -1,0 +1,303 @@
+"""What several clients did to files and saw of them, and the rules by which that is right or wrong. Pure: no clock, no file.
+
+Every 4 KiB block that is written says which file it is for, who wrote it, as that client's how-manyth change, and where; so what a
+reader finds in a block names the change it came from. Two changes are ordered when one of them had its effect for sure before the
+other began: when it was fsynced or closed by then (a cut: when it returned), or when one client made both. From that follows, for
+each block that a reader finds:
+
+- it is of this file, whole, where its writer put it, and from no later time;
+- no other change came for sure after it and before the open (close-to-open; one's own changes count at once);
+- zeros have a cause: never written, or cut off; and something made the file longer without writing there;
+- a reader never goes back to what came before something it saw;
+- what is appended stands in one place, as it was written;
+- the size is one that some change made, and not smaller than what is there for sure.
+"""
+
+import struct
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import inf
+
+BLOCK = 4096
+_HEADER = struct.Struct("<QQIIII")
+_MAGIC = 0x4B4C424D
+_REPEATS = BLOCK // _HEADER.size
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a block says of itself. `index`: its place in the file, or within what was appended."""
+
+    inode: int
+    index: int
+    client: int
+    sequence: int
+    appended: bool
+
+    def block(self) -> bytes:
+        head = _HEADER.pack(self.inode, self.index, self.client, self.sequence, self.appended, _MAGIC)
+        return head * _REPEATS
+
+
+TORN = "torn"
+# A block as found: whose it is, nothing but zeros, or neither.
+Found = Mark | None | str
+
+
+def found(block: bytes) -> Found:
+    """What stands in these 4 KiB."""
+    head = block[: _HEADER.size]
+    if head * _REPEATS != block:
+        return TORN
+    if not any(head):
+        return None
+    inode, index, client, sequence, appended, magic = _HEADER.unpack(head)
+    return Mark(inode, index, client, sequence, bool(appended)) if magic == _MAGIC else TORN
+
+
+@dataclass(eq=False)
+class Change:
+    """A write or append of `count` blocks (`first`: where; of an append unknown), or a cut to `first` blocks.
+
+    `stable`: when a sync or close returned OK after it; infinite as long as none did, also for one that failed.
+    """
+
+    kind: str
+    client: int
+    sequence: int
+    inode: int
+    first: int
+    count: int
+    start: float
+    end: float
+    stable: float = inf
+
+    @property
+    def behind(self) -> int:
+        """The block after its last, or the size that a cut set."""
+        return self.first if self.kind == "cut" else self.first + self.count
+
+    def before(self, other: "Change") -> bool:
+        """It had its effect for sure before the other one began."""
+        if self.client == other.client:
+            return self.sequence < other.sequence
+        return self.stable < other.start
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.client}/{self.sequence} of blocks {self.first}+{self.count}"
+            f" at {self.start:.3f}..{self.end:.3f}, stable {self.stable:.3f}"
+        )
+
+
+@dataclass(eq=False)
+class Look:
+    """An open or stat and the read of everything after it. `size`: bytes, as told; `blocks`: what was read, perhaps less."""
+
+    client: int
+    inode: int
+    start: float
+    end: float
+    size: int
+    blocks: list[Found]
+
+    def __str__(self) -> str:
+        return f"client {self.client} at {self.start:.3f}..{self.end:.3f} of file {self.inode}"
+
+
+@dataclass(eq=False)
+class Naming:
+    """A file was put in the name's place (`inode`), or the name was opened and found to be it."""
+
+    client: int
+    inode: int
+    start: float
+    end: float
+
+
+@dataclass
+class History:
+    """One name, the files that had it, and what became of them."""
+
+    changes: list[Change] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    placed: list[Naming] = field(default_factory=list)
+    opened: list[Naming] = field(default_factory=list)
+    # A mount died: what it had seen of its own may be gone.
+    deaths: list[tuple[int, float]] = field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """What is wrong with it, in words; nothing when it is right."""
+        return _Check(self).run()
+
+
+class _Check:
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.wrong: list[str] = []
+        self.by_mark = {(c.client, c.sequence): c for c in history.changes}
+        self.of_file: dict[int, list[Change]] = defaultdict(list)
+        for change in history.changes:
+            self.of_file[change.inode].append(change)
+        self.looks = sorted(history.looks, key=lambda look: look.start)
+        self.over_block: dict[tuple[int, int], list[Change]] = {}
+
+    def run(self) -> list[str]:
+        self.place_appends()
+        if not self.wrong:
+            self.check_names()
+            for look in self.looks:
+                self.check_size(look)
+                for at, block in enumerate(look.blocks):
+                    self.check_block(look, at, block)
+            self.check_going_back()
+            self.check_lost_appends()
+        return self.wrong
+
+    def place_appends(self) -> None:
+        """Where each append stands is known from who saw it; it may be one place only."""
+        for appended in self.history.changes:
+            if appended.kind == "append":
+                appended.first = -1
+        for look in self.looks:
+            for at, block in enumerate(look.blocks):
+                if not isinstance(block, Mark) or not block.appended:
+                    continue
+                change = self.by_mark.get((block.client, block.sequence))
+                if change is None or change.kind != "append":
+                    continue
+                if change.first >= 0 and change.first != at - block.index:
+                    self.wrong.append(f"{look}: {change} stands at {at - block.index} too")
+                change.first = at - block.index
+
+    # ---- blocks ---------------------------------------------------------------------------------------------------
+    def counts(self, change: Change, look: Look) -> bool:
+        """This look must see it, unless something came after it: one's own while one's mount lives, others' once stable."""
+        own = change.client == look.client and not any(
+            client == look.client and change.start <= died < look.start for client, died in self.history.deaths
+        )
+        return (change.end if own else change.stable) < look.start
+
+    def over(self, inode: int, at: int) -> list[Change]:
+        """The changes of one block: what was written there, and the cuts that took it off."""
+        key = inode, at
+        if key not in self.over_block:
+            self.over_block[key] = [
+                change
+                for change in self.of_file[inode]
+                if (change.first <= at if change.kind == "cut" else 0 <= change.first <= at < change.behind)
+            ]
+        return self.over_block[key]
+
+    def check_block(self, look: Look, at: int, block: Found) -> None:
+        if block is None:
+            self.check_zeros(look, at)
+            return
+        if not isinstance(block, Mark):
+            self.wrong.append(f"{look}: block {at} is neither what somebody wrote nor zeros")
+            return
+        change = self.by_mark.get((block.client, block.sequence))
+        where = change.first + block.index if change and block.appended else block.index
+        if change is None or change.kind == "cut" or where != at or not 0 <= at - change.first < change.count:
+            self.wrong.append(f"{look}: block {at} has {block}, which nobody wrote there")
+        elif block.inode != look.inode or change.inode != look.inode:
+            self.wrong.append(f"{look}: block {at} is of another file: {block}")
+        elif change.start > look.end:
+            self.wrong.append(f"{look}: block {at} is of the future: {change}")
+        elif later := self.overtaken(look, at, change):
+            self.wrong.append(f"{look}: block {at} is of {change}, though afterwards came {later}")
+
+    def overtaken(self, look: Look, at: int, change: Change | None) -> Change | None:
+        """What came for sure after `change` (None: since the file is there) and before this look."""
+        for other in self.over(look.inode, at):
+            if other is change or not self.counts(other, look):
+                continue
+            if change is None or change.before(other):
+                return other
+        return None
+
+    def zero_causes(self, look: Look, at: int) -> list[Change | None]:
+        """Cuts, and the making of the file (None), that may be why this block is zeros."""
+        cuts = [c for c in self.over(look.inode, at) if c.kind == "cut" and c.start < look.end]
+        causes: list[Change | None] = [*cuts, None]
+        return [cause for cause in causes if self.overtaken(look, at, cause) is None]
+
+    def check_zeros(self, look: Look, at: int) -> None:
+        causes = self.zero_causes(look, at)
+        if not causes:
+            came = self.overtaken(look, at, None)
+            self.wrong.append(f"{look}: block {at} is zeros, though there came {came}")
+            return
+        for change in self.of_file[look.inode]:
+            makes_holes = change.kind in ("cut", "write") and change.first > at
+            if makes_holes and change.start < look.end and any(c is None or not change.before(c) for c in causes):
+                return
+        self.wrong.append(f"{look}: block {at} is zeros, and nothing made the file longer without writing there")
+
+    # ---- sizes, names, order ----------------------------------------------------------------------------------------
+    def check_size(self, look: Look) -> None:
+        mine = [change for change in self.of_file[look.inode] if change.start < look.end]
+        cuts = [change for change in mine if change.kind == "cut"]
+        if look.size % BLOCK:
+            self.wrong.append(f"{look}: the size is {look.size}, and nobody made one like that")
+            return
+        size = look.size // BLOCK
+        if len(look.blocks) < size and not any(cut.end > look.start and cut.first < size for cut in cuts):
+            self.wrong.append(f"{look}: {len(look.blocks)} blocks were read of {size}")
+        if size and not any(c.behind == size or (c.kind == "append" and c.first < 0) for c in mine):
+            self.wrong.append(f"{look}: the size is {size} blocks, and no change made it so")
+        for change in mine:
+            if change.kind != "append" or change.first >= 0:
+                short = change.behind > size and self.counts(change, look)
+                if short and not any(
+                    cut.first < change.behind and not cut.before(change) and cut is not change for cut in cuts
+                ):
+                    self.wrong.append(f"{look}: the size is {size} blocks, though there came {change}")
+                    return
+
+    def check_names(self) -> None:
+        for opened in self.history.opened:
+            candidates = [p for p in self.history.placed if p.inode == opened.inode and p.start < opened.end]
+            if not candidates:
+                self.wrong.append(f"client {opened.client} opened file {opened.inode}, which never had the name")
+                continue
+            for place in candidates:
+                over = [p for p in self.history.placed if p.start > place.end and p.end < opened.start]
+                if over:
+                    self.wrong.append(
+                        f"client {opened.client} opened file {opened.inode} at {opened.start:.3f}, "
+                        f"though file {over[-1].inode} was put in its place by {over[-1].end:.3f}"
+                    )
+
+    def check_going_back(self) -> None:
+        seen: dict[tuple[int, int, int], tuple[Change, float]] = {}
+        for look in self.looks:
+            died = max(
+                (d for client, d in self.history.deaths if client == look.client and d < look.start), default=-inf
+            )
+            for at, block in enumerate(look.blocks):
+                key = look.client, look.inode, at
+                last, when = seen.get(key, (None, -inf))
+                if last is not None and when < died and last.client == look.client:
+                    last = None
+                if isinstance(block, Mark):
+                    now = self.by_mark.get((block.client, block.sequence))
+                    if now is None:
+                        continue
+                    if last is not None and now is not last and now.before(last):
+                        self.wrong.append(f"{look}: block {at} went back to {now} after {last}")
+                    seen[key] = now, look.end
+                elif block is None and last is not None:
+                    causes = [cause for cause in self.zero_causes(look, at) if cause is not None]
+                    if not any(not cause.before(last) for cause in causes):
+                        self.wrong.append(f"{look}: block {at} went back to zeros after {last}")
+
+    def check_lost_appends(self) -> None:
+        """Fsynced, and nothing could have cut or covered it: then who looked afterwards has seen it."""
+        for change in self.history.changes:
+            if change.kind != "append" or change.first >= 0 or change.stable == inf:
+                continue
+            others = (c for c in self.of_file[change.inode] if c.kind != "append" and not c.before(change))
+            looks = [look for look in self.looks if look.inode == change.inode and look.start > change.stable]
+            if looks and not any(other.start < looks[0].end for other in others):
+                self.wrong.append(f"{looks[0]}: {change} is nowhere")
