@@ -85,7 +85,7 @@ class Client(threading.Thread):
         super().__init__(name=f"client {number}")
         self.number, self.path, self.plan, self.history = number, path, plan, history
         self.dice = random.Random(plan.seed * 10 + number)
-        self.sequence = 0
+        self.sequence = self.names = 0
         self.files: dict[str, Opened] = {}
         self.errors: list[str] = []
         # Set while somebody kills this mount: errors are then as they should be.
@@ -200,7 +200,8 @@ class Client(threading.Thread):
 
     def replace(self) -> None:
         """Another file, written and closed, in the name's place."""
-        name = self.path.with_name(f"{self.path.name}.{self.number}.{self.sequence}")
+        self.names += 1
+        name = self.path.with_name(f"{self.path.name}.{self.number}.{self.names}")
         fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         try:
             made = self.change("write", os.fstat(fd).st_ino, 0, self.length())
@@ -248,26 +249,27 @@ class Client(threading.Thread):
 
 @dataclass
 class Round:
-    """One seed on one cluster."""
+    """One seed on one cluster; or, without one, on folders of this machine."""
 
-    cluster: Cluster
     plan: Plan
+    cluster: Cluster | None
+    folders: list[Path]
     history: History = field(default_factory=History)
 
     def run(self) -> None:
         """Raises: Wrong, with the command that does it again."""
         name = f"campaign-{self.plan.seed}-{self.plan.kills}"
-        path = self.cluster.mount(1) / name
+        path = self.folders[0] / name
         path.touch()
         self.history.placed.append(Naming(0, path.stat().st_ino, -inf, -inf))
         clients = [
-            Client(number, self.cluster.mount(number) / name, self.plan, self.history)
-            for number in range(1, self.plan.mounts + 1)
+            Client(number, folder / name, self.plan, self.history)
+            for number, folder in enumerate(self.folders[: self.plan.mounts], 1)
         ]
         for client in clients:
             client.start()
         try:
-            if self.plan.kills:
+            if self.plan.kills and self.cluster:
                 Breaker(self.cluster, clients, self.plan.seed, self.history).run()
         finally:
             for client in clients:
@@ -300,7 +302,7 @@ class Round:
             if (look.inode, look.size, look.blocks) != (last[0].inode, last[0].size, last[0].blocks):
                 wrong.append(f"in the end {look} reads other blocks than {last[0]}")
         size = last[0].size
-        if size > INLINE_BYTES and self.cluster.info(f"/{name}").get("chunks"):
+        if size > INLINE_BYTES and self.cluster and self.cluster.info(f"/{name}").get("chunks"):
             try:
                 wait_until_copies_are_equal(self.cluster, name, size, timeout_s=SETTLED_S)
             except AssertionError as error:
@@ -373,11 +375,16 @@ def replay(plan: Plan) -> str:
     return f"PYTHONPATH=. python tests/sharing/campaign.py --seed {plan.seed}{' --kills' if plan.kills else ''}"
 
 
+def on_cluster(cluster: Cluster, plan: Plan) -> None:
+    """Raises: Wrong."""
+    Round(plan, cluster, [cluster.mount(number) for number in (1, 2, 3)]).run()
+
+
 def seeds_until(cluster: Cluster, first: int, seconds: float, *, kills: bool) -> int:
     """One seed after the other, the first at least; how many. Raises: Wrong."""
     until, count = time.monotonic() + seconds, 0
     while count == 0 or time.monotonic() < until:
-        Round(cluster, Plan.of(first + count, kills)).run()
+        on_cluster(cluster, Plan.of(first + count, kills))
         count += 1
     return count
 
@@ -397,7 +404,7 @@ def main() -> int:
             while rounds == 0 or (chosen.seed is None and time.monotonic() < until and failed < 5):
                 seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
                 try:
-                    Round(cluster, Plan.of(seed, chosen.kills)).run()
+                    on_cluster(cluster, Plan.of(seed, chosen.kills))
                 except Wrong as wrong:
                     print(wrong, flush=True)
                     failed += 1

@@ -1,12 +1,15 @@
 """Mounts that change one file at random are judged by a model, with and without nodes that die meanwhile."""
 
+import os
 import random
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mooseng_py.demo.harness import Cluster
-from tests.sharing.campaign import SETTINGS, Plan, replay, seeds_until
+from tests.sharing.campaign import SETTINGS, Plan, Round, replay, seeds_until
 from tests.sharing.support import running_cluster
 
 SMOKE_S, CAMPAIGN_S = 12, 600
@@ -30,6 +33,13 @@ def test_mounts_that_change_one_file_at_random_agree_with_the_model(cluster: Clu
 def test_mounts_that_change_one_file_for_ten_minutes_agree_with_the_model(cluster: Cluster, kills: bool) -> None:
     first = random.SystemRandom().randrange(1 << 31)
     print(f"{seeds_until(cluster, first, CAMPAIGN_S, kills=kills)} seeds from {first} on")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a tmpfs, whose inode numbers come once")
+def test_the_campaign_holds_on_a_local_file_system_too() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for seed in range(1, 9):
+            Round(Plan.of(seed, False), None, [Path(folder)] * 3).run()
 
 
 def test_a_seed_decides_what_is_done_and_names_the_command_that_does_it_again() -> None:

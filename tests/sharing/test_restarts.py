@@ -4,10 +4,10 @@ What a client wrote and what is not yet stable anywhere it keeps, and sends agai
 """
 
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -124,7 +124,12 @@ def test_a_paused_chunkserver_stalls_no_writer_for_more_than_about_a_second(clus
     """Small and large pieces, each fsynced; it is out of the set after a second at most, and in again when it goes on."""
     folder = cluster.mount(1) / f"paused-{server}"
     folder.mkdir()
-    activities = [writing(cluster, f"paused-{server}/{size}", size) for size in (2 * KIB, 64 * KIB, 2 * MIB)]
+    with ExitStack() as stack:
+        activities = [writing(stack, folder / str(size), size) for size in (2 * KIB, 64 * KIB, 2 * MIB)]
+        check_pause(cluster, server, activities)
+
+
+def check_pause(cluster: Cluster, server: str, activities: list[Activity]) -> None:
     with ExitStack() as stack:
         for activity in activities:
             stack.enter_context(activity.going_on())
@@ -144,16 +149,13 @@ def test_a_paused_chunkserver_stalls_no_writer_for_more_than_about_a_second(clus
         )
 
 
-def writing(cluster: Cluster, name: str, size: int) -> Activity:
+def writing(stack: ExitStack, path: Path, size: int) -> Activity:
     """Write a piece of a file of chunks and fsync it, again and again."""
-    path = cluster.mount(1) / name
     path.write_bytes(bytes(4 * MIB))
-    fds = threading.local()
+    fd = stack.enter_context(path.open("r+b", buffering=0)).fileno()
 
     def step(index: int) -> None:
-        if not hasattr(fds, "file"):
-            fds.file = path.open("r+b", buffering=0)
-        os.pwrite(fds.file.fileno(), bytes([index % 251]) * size, index % 2 * size)
-        os.fsync(fds.file.fileno())
+        os.pwrite(fd, bytes([index % 251]) * size, index % 2 * size)
+        os.fsync(fd)
 
     return Activity(f"writing {size} bytes", step)
