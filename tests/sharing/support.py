@@ -3,8 +3,10 @@
 The frames client does what a client may do, at the moment a test wants it: late, twice, to some servers only, or never.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import threading
@@ -361,15 +363,30 @@ def pid_of(cluster: Cluster, name: str) -> int:
     return int(cluster.node(name)["pid"])
 
 
+# A process that has no file of a mount open. A child closes what it inherited, closing flushes, and a flush waits for the
+# very servers that the child is to start.
+_APART = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+if multiprocessing.parent_process() is None:
+    _APART.submit(os.getpid).result()
+
+
 def kill_all(cluster: Cluster, names: Sequence[str]) -> None:
     """kill -9, all at once."""
-    pids = {node["name"]: int(node["pid"]) for node in cluster.nodes()}
+    pids = _APART.submit(_pids, cluster).result()
     for name in names:
         os.kill(pids[name], signal.SIGKILL)
 
 
+def _pids(cluster: Cluster) -> dict[str, int]:
+    return {node["name"]: int(node["pid"]) for node in cluster.nodes()}
+
+
 def restart_all(cluster: Cluster, names: Sequence[str]) -> None:
     """Start them (again), one after the other, each in good order; wait until every chunk has its copies."""
+    _APART.submit(_restart_all, cluster, names).result()
+
+
+def _restart_all(cluster: Cluster, names: Sequence[str]) -> None:
     for name in names:
         cluster.restart(name)
     wait_until("all chunkservers up", lambda: cluster.servers_up() == len(SERVERS))

@@ -118,7 +118,7 @@ impl Node {
                     node.metrics.settled.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    tracing::info!(chunk, %error, "the copies of a chunk could not be compared; trying again");
+                    tracing::debug!(chunk, %error, "the copies of a chunk could not be compared; trying again");
                     node.settles.0.lock().insert(chunk, Instant::now());
                 }
             }

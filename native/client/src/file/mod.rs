@@ -677,7 +677,12 @@ impl File {
         self.fail(error, out);
     }
 
-    fn fail(&mut self, error: Error, out: &mut Vec<Action>) {
+    fn fail(&mut self, mut error: Error, out: &mut Vec<Action>) {
+        let of_disks = matches!(error.errno, libc::ENOSPC | libc::EROFS | libc::EDQUOT);
+        if error.kind == ErrorKind::Unavailable && !of_disks {
+            // How nobody could be reached is for the sentence; write(2) and fsync(2) know one number for it.
+            error.errno = libc::EIO;
+        }
         self.faults += 1;
         self.fault = Some(error.clone());
         out.push(Action::GaveUp(error));
