@@ -229,6 +229,12 @@ class ChunkserverConfig(DaemonConfig):
         le=10_000,
         description="Rate at which stored blocks are checked. 0: never, so rot is found only when read; too large: clients wait.",
     )
+    payload_budget_bytes: int = Field(
+        default=512 << 20,
+        ge=160 << 20,
+        le=1 << 40,
+        description="Chunk bytes of requests and of replies in memory at a time, half for each. Too small: writers wait for each other; too large: many writers before a stalled disk take the machine's memory.",
+    )
 
     @property
     def advertised(self) -> str:

@@ -68,4 +68,5 @@ def _chunkserver(config: ChunkserverConfig) -> dict[str, Any]:
         "direct_io": config.direct_io,
         "reserve_bytes": config.reserve_bytes,
         "scrub_mb_s": config.scrub_mb_s,
+        "payload_budget_bytes": config.payload_budget_bytes,
     }

@@ -162,6 +162,15 @@ def _performance() -> Board:
                     graph("Mean duration of writes", (mean("mooseng_chunkserver_op_seconds", "instance", op="write"), _NODE)),
                     graph("Failed requests", (rate("mooseng_chunkserver_ops_failed_total", "instance", "op"), "{{instance}} {{op}}")),
                     graph("Chains that broke", (rate("mooseng_chunkserver_chain_failures_total", "instance"), _NODE)),
+                    graph(
+                        "Chunk bytes in memory",
+                        (aggregate("sum", value("mooseng_chunkserver_payload_bytes"), "instance", "direction"), "{{instance}} {{direction}}"),
+                        (aggregate("min", value("mooseng_chunkserver_payload_limit_bytes"), "direction"), "limit of {{direction}}"),
+                    ),
+                    graph(
+                        "Waits for room in memory",
+                        (rate("mooseng_chunkserver_payload_waits_total", "instance", "direction"), "{{instance}} {{direction}}"),
+                    ),
                 ),
             ),
             Row(

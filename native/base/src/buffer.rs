@@ -68,8 +68,7 @@ impl BufferPool {
     pub fn take(&self, len: usize) -> Buffer {
         let size = SIZES.iter().position(|(size, _)| len <= *size);
         let kept = size.and_then(|size| self.0.lock().0[size].pop());
-        let memory =
-            kept.unwrap_or_else(|| Memory::new(size.map_or(len.next_multiple_of(ALIGN_BYTES), |size| SIZES[size].0)));
+        let memory = kept.unwrap_or_else(|| Memory::new(Buffer::capacity_for(len)));
         Buffer { memory: Some(memory), len, pool: self.clone() }
     }
 
@@ -110,6 +109,12 @@ impl Buffer {
         let mut buffer = Buffer::take(data.len());
         buffer.copy_from_slice(data);
         buffer
+    }
+
+    /// Memory that a buffer of `len` bytes takes.
+    pub fn capacity_for(len: usize) -> usize {
+        let size = SIZES.iter().find(|(size, _)| len <= *size);
+        size.map_or(len.next_multiple_of(ALIGN_BYTES), |(size, _)| *size)
     }
 
     pub fn capacity(&self) -> usize {

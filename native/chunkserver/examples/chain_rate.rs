@@ -43,6 +43,7 @@ async fn start(
         direct_io,
         reserve_bytes: 0,
         scrub_mb_s: 0,
+        payload_budget_bytes: 512 << 20,
     })
     .await?;
     let hello = Hello {

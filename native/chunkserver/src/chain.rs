@@ -26,6 +26,7 @@ const HOP_MARGIN: Duration = Duration::from_secs(2);
 
 /// Connections to other chunkservers, as used for writes.
 pub struct Chain {
+    /// A lane for each count of servers behind the next: see `wire::budget`.
     data: Links,
     /// Apart from the data, so that a sign of life never waits behind megabytes.
     pings: Links,
@@ -51,7 +52,7 @@ impl Chain {
         let hop = HOP_TIMEOUT + HOP_MARGIN * rest.len() as u32;
         let outcome = tokio::select! {
             biased;
-            outcome = self.call(next, method, &message, payload, Deadline::after(hop)) => outcome,
+            outcome = self.call(next, rest.len(), method, &message, payload, Deadline::after(hop)) => outcome,
             error = self.sign_of_life(next) => Err(error),
         };
         let stamps = outcome.and_then(|stamps: Vec<Stamp>| check_stamps(stamps, chain));
@@ -67,12 +68,13 @@ impl Chain {
     async fn call(
         &self,
         next: &Replica,
+        behind: usize,
         method: Method,
         message: &[u8],
         payload: Option<Arc<Buffer>>,
         deadline: Deadline,
     ) -> Result<Vec<Stamp>> {
-        let link = connected(&self.data, next).await?;
+        let link = connected(&self.data, next, behind).await?;
         let reply: ChunkWriteReply = link.call_raw(method, message, payload, deadline).await?.decode()?;
         Ok(reply.stamps)
     }
@@ -82,7 +84,7 @@ impl Chain {
         loop {
             tokio::time::sleep(SUSPECT_AFTER).await;
             let ping = async {
-                let link = connected(&self.pings, next).await?;
+                let link = connected(&self.pings, next, 0).await?;
                 link.call(Method::Ping, &Empty {}, None, Deadline::after(PING_TIMEOUT)).await
             };
             if let Err(error) = ping.await {
@@ -94,11 +96,12 @@ impl Chain {
 }
 
 /// A connection to the server that `replica` names, and to no other that may listen there now.
-async fn connected(links: &Links, replica: &Replica) -> Result<Arc<wire::Link>> {
+async fn connected(links: &Links, replica: &Replica, lane: usize) -> Result<Arc<wire::Link>> {
     // Callers share one attempt at a time; the outer limit keeps the last of them from waiting for all attempts.
-    let outcome = tokio::time::timeout(CONNECT_TIMEOUT, links.get(&replica.address)).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("{} cannot be reached", replica.address)))
-    });
+    let outcome =
+        tokio::time::timeout(CONNECT_TIMEOUT, links.get_lane(&replica.address, lane)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("{} cannot be reached", replica.address)))
+        });
     // Whatever kept us from connecting, a foreign cluster included, makes this hop unusable.
     let link = outcome.map_err(|error| error.with_failed(replica.server_id))?;
     if link.peer.node_id != replica.server_id {

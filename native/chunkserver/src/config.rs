@@ -44,6 +44,10 @@ pub struct ChunkServerConfig {
     /// Stored bytes verified in the background, MiB each second; 0 switches scrubbing off.
     #[serde(default = "scrub_mb_s")]
     pub scrub_mb_s: u64,
+    /// Payload bytes of requests and replies in memory at a time, half for each. Too small and writers wait for each
+    /// other; too large and many writers before one stalled disk take the memory of the process.
+    #[serde(default = "payload_budget_bytes")]
+    pub payload_budget_bytes: u64,
 }
 
 fn heartbeat_ms() -> u64 {
@@ -56,6 +60,10 @@ fn reserve_bytes() -> u64 {
 
 fn scrub_mb_s() -> u64 {
     8
+}
+
+fn payload_budget_bytes() -> u64 {
+    512 << 20
 }
 
 impl ChunkServerConfig {
@@ -86,6 +94,14 @@ impl ChunkServerConfig {
         }
         if !(10..=60_000).contains(&self.heartbeat_ms) {
             return refuse(format!("heartbeat_ms is {}; choose 10 to 60000", self.heartbeat_ms));
+        }
+        if !((160 << 20)..=(1 << 40)).contains(&self.payload_budget_bytes) {
+            return refuse(format!(
+                "payload_budget_bytes is {}; choose {} to {}",
+                self.payload_budget_bytes,
+                160u64 << 20,
+                1u64 << 40
+            ));
         }
         Ok(())
     }
@@ -125,6 +141,7 @@ mod tests {
             (serde_json::json!({"advertise": "host"}), "advertise"),
             (serde_json::json!({"disks": []}), "disks"),
             (serde_json::json!({"heartbeat_ms": 1}), "heartbeat_ms"),
+            (serde_json::json!({"payload_budget_bytes": 1 << 20}), "payload_budget_bytes"),
             (serde_json::json!({"disk": []}), "disk"),
             (serde_json::json!({"direct_io": "maybe"}), "maybe"),
         ] {

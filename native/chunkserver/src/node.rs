@@ -11,7 +11,8 @@ use chunk::Store;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use wire::proto::{ChunkRef, DiskStatus, Hello, Role};
-use wire::{LinkConfig, Links};
+use wire::service::Budgets;
+use wire::{Budget, LinkConfig, Links};
 
 use crate::chain::Chain;
 use crate::config::{ChunkServerConfig, DirectIo};
@@ -62,6 +63,7 @@ pub struct Node {
     pub address: String,
     pub metrics: Metrics,
     pub reports: Reports,
+    pub budgets: Budgets,
     pub turns: Turns,
     /// One copy of a chunk is made at a time.
     pub copying: Turns,
@@ -98,6 +100,10 @@ impl Node {
             boot_id: random_u64()?,
             metrics: Metrics::default(),
             reports: Reports::default(),
+            budgets: Budgets {
+                requests: Budget::new(config.payload_budget_bytes / 2),
+                replies: Budget::new(config.payload_budget_bytes / 2),
+            },
             turns: Turns::default(),
             copying: Turns::default(),
             io: Pool::start(&name("io"), io_threads, IO_WAITING)?,

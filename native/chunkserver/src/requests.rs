@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use base::limits::{CHUNK_BYTES, MAX_PAYLOAD_BYTES};
+use base::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_PAYLOAD_BYTES};
 use base::{Buffer, Error, ErrorKind, Reason, Result, crc};
+use prost::Message;
+use wire::budget::OUTSIDE;
+use wire::frame::MAX_FRAME_PAYLOAD_BYTES as MAX_REPLY;
 use wire::proto::{
     ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
     ChunkWriteReply, Hello, Replica, Role, Stamp,
 };
-use wire::{Handler, Method, Peer, Request, Response};
+use wire::service::Budgets;
+use wire::{Handler, Method, Peer, Request, Response, Weight};
 
 use crate::metrics::{Op, add};
 use crate::node::{Node, Opened, chunk_ref};
@@ -24,9 +28,47 @@ const MAX_CHAIN: usize = 15;
 /// running in place is a fifth slower.
 const SHORT_READ_BYTES: u32 = 64 << 10;
 
+/// The longest message of a request: checksums of 257 pieces and a chain of long addresses.
+const MAX_REQUEST_BYTES: usize = 8 << 10;
+
+/// What says how many servers are behind this one in `ChunkWrite`, without its checksums.
+#[derive(Clone, PartialEq, Message)]
+struct ChainOnly {
+    #[prost(message, repeated, tag = "6")]
+    chain: Vec<Replica>,
+}
+
+/// What a request needs of the budgets; of nonsense the most, it is refused later.
+fn weigh(method: u16, message: &[u8], from_chain: bool) -> Weight {
+    let is = |wanted: Method| method == wanted as u16;
+    let rank = match from_chain {
+        // Copies are read by who holds nothing here.
+        true if !is(Method::ChunkWrite) => 0,
+        true => ChainOnly::decode(message).map_or(OUTSIDE, |only| only.chain.len().min(OUTSIDE)),
+        false => OUTSIDE,
+    };
+    let reply_bytes = match is(Method::ChunkRead) {
+        true => ChunkRead::decode(message).map_or(0, |read| (read.length as usize + 2 * BLOCK_BYTES).min(MAX_REPLY)),
+        false => 0,
+    };
+    Weight { rank, reply_bytes }
+}
+
 impl Handler for Node {
     fn hello(&self) -> Hello {
         Node::hello(self)
+    }
+
+    fn budgets(&self) -> Option<&Budgets> {
+        Some(&self.budgets)
+    }
+
+    fn weigh(&self, method: u16, message: &[u8], peer: &Peer) -> Weight {
+        weigh(method, message, peer.hello.role == Role::Chunkserver as i32)
+    }
+
+    fn longest_message(&self) -> usize {
+        MAX_REQUEST_BYTES
     }
 
     async fn handle(self: Arc<Self>, request: Request) -> Result<Response> {

@@ -121,6 +121,13 @@ impl ChunkServer {
     /// Reading resets the maxima.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut out = self.node.metrics.export();
+        let budgets = &self.node.budgets;
+        for (direction, budget) in [("requests", &budgets.requests), ("replies", &budgets.replies)] {
+            let label = || vec![("direction", direction.to_string())];
+            out.push(("mooseng_chunkserver_payload_bytes", label(), budget.in_use() as f64));
+            out.push(("mooseng_chunkserver_payload_limit_bytes", label(), budget.bytes() as f64));
+            out.push(("mooseng_chunkserver_payload_waits_total", label(), budget.waits() as f64));
+        }
         let registered = self.node.standing.lock().registered;
         out.push(("mooseng_chunkserver_registered", vec![], f64::from(u8::from(registered))));
         out.push(("mooseng_chunkserver_bad_chunks", vec![], self.node.reports.count() as f64));
@@ -141,4 +148,92 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::unavailable(format!("blocking work did not finish: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::time::Deadline;
+    use base::{Buffer, crc};
+    use wire::proto::{ChunkRef, ChunkWrite, Hello, Role};
+    use wire::{Link, LinkConfig, Method};
+
+    const CLIENTS: u64 = 200;
+    /// A client's window, in pieces of 1 MiB.
+    const WINDOW: u32 = 16;
+
+    fn resident_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    fn limit_of_the_example() -> u64 {
+        let stack = include_str!("../../../Pulumi.prod.yaml");
+        let line = stack.lines().find_map(|line| line.trim().strip_prefix("chunkserver: {memory_mb: ")).unwrap();
+        line.split(',').next().unwrap().parse::<u64>().unwrap() << 20
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_hundred_clients_before_a_stalled_disk_take_no_more_than_the_budget() {
+        let disk = tempfile::tempdir().unwrap();
+        let config: ChunkServerConfig = serde_json::from_value(json!({
+            "cluster_id": "test", "server_id": 1, "masters": ["127.0.0.1:1"], "listen": "127.0.0.1:0",
+            "disks": [disk.path()], "direct_io": "off", "scrub_mb_s": 0, "reserve_bytes": 0
+        }))
+        .unwrap();
+        let budget = config.payload_budget_bytes;
+        let server = ChunkServer::start(config).await.unwrap();
+        let stalled = Arc::new(parking_lot::RwLock::new(()));
+        let gate = stalled.write();
+        for _ in 0..4 {
+            let (node, stalled) = (server.node.clone(), stalled.clone());
+            tokio::spawn(async move { node.io.run(move || Ok(drop(stalled.read()))).await });
+        }
+        let before = resident_bytes();
+        let data = Arc::new(Buffer::zeroed(1 << 20));
+        let crcs = crc::piece_crcs(0, &data);
+        let mut writers = Vec::new();
+        for client in 1..=CLIENTS {
+            let hello = Hello { protocol: wire::link::PROTOCOL_VERSION, role: Role::Client as i32, ..Hello::default() };
+            let config = LinkConfig { hello, connect_timeout: Duration::from_secs(5) };
+            let link = Link::connect(&server.address(), &config).await.unwrap();
+            for piece in 0..WINDOW {
+                let message = ChunkWrite {
+                    chunk: Some(ChunkRef { id: client, version: 1 }),
+                    // All of a client over one place, so that the test needs little disk.
+                    offset: 0,
+                    length: 1 << 20,
+                    crcs: crcs.clone(),
+                    create: true,
+                    writer: client,
+                    round: piece / WINDOW,
+                    ..ChunkWrite::default()
+                };
+                let (link, data) = (link.clone(), data.clone());
+                writers.push(tokio::spawn(async move {
+                    link.call(Method::ChunkWrite, &message, Some(data), Deadline::after(Duration::from_secs(120))).await
+                }));
+            }
+        }
+        // Until nothing more is taken.
+        let (mut held, mut still) = (0, 0);
+        while still < 20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = resident_bytes();
+            still = if now > held + (4 << 20) { 0 } else { still + 1 };
+            held = held.max(now);
+        }
+        let grown = held.saturating_sub(before);
+        assert!(grown < budget && budget <= limit_of_the_example() / 4, "{} MiB", grown >> 20);
+        let metric = |name: &str| server.metrics().into_iter().find(|metric| metric.0 == name).unwrap().2;
+        assert!(metric("mooseng_chunkserver_payload_bytes") > 0.5 * budget as f64 / 2.0);
+        assert!(metric("mooseng_chunkserver_payload_waits_total") > 0.0);
+        drop(gate);
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        assert_eq!(metric("mooseng_chunkserver_payload_bytes"), 0.0);
+        server.stop().await;
+    }
 }

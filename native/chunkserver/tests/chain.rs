@@ -373,3 +373,28 @@ async fn a_late_piece_that_the_head_refuses_does_not_reach_a_tail_that_was_start
     assert_eq!(read(&link, chunk(7, 1), 0, 4096).await.unwrap(), pattern(4096, 2));
     tail.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chains_in_a_circle_go_on_with_full_budgets() {
+    let servers = Arc::new([Running::start(1).await, Running::start(2).await, Running::start(3).await]);
+    let data = Arc::new(pattern(1 << 20, 1));
+    let mut writers = Vec::new();
+    for client in 0..30u64 {
+        let head = (client % 3) as usize;
+        let link = client_of(&servers[head].server.address(), CLUSTER).await.unwrap();
+        let chain: Vec<_> = (1..3).map(|step| servers[(head + step) % 3].replica()).collect();
+        for piece in 0..16u32 {
+            let (link, chain, data) = (link.clone(), chain.clone(), data.clone());
+            writers.push(tokio::spawn(async move {
+                let write_of = Write { offset: (piece % 4) << 20, ..new_chunk(100 + client, &data, chain) };
+                write(&link, write_of).await.map(drop)
+            }));
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    for server in servers.iter() {
+        assert_eq!(server.metric("mooseng_chunkserver_payload_bytes", "requests"), 0.0);
+    }
+}

@@ -86,8 +86,38 @@ pub fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<Header> {
     })
 }
 
+/// A frame whose payload is still in the stream.
+pub struct Head {
+    pub kind: Kind,
+    pub method: u16,
+    pub id: u64,
+    pub message: Bytes,
+    pub payload_len: usize,
+}
+
+impl Head {
+    pub async fn read_payload<R: AsyncRead + Unpin>(self, stream: &mut R) -> Result<Frame> {
+        let payload = if self.payload_len == 0 {
+            None
+        } else {
+            let mut payload = Buffer::take(self.payload_len);
+            stream.read_exact(&mut payload).await?;
+            Some(payload)
+        };
+        Ok(Frame { kind: self.kind, method: self.method, id: self.id, message: self.message, payload })
+    }
+}
+
 /// Read one frame; `None` at a clean end between frames.
 pub async fn read_frame<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Frame>> {
+    match read_head(stream, MAX_MESSAGE_BYTES).await? {
+        Some(head) => Ok(Some(head.read_payload(stream).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Read a frame up to its payload, with a message of at most `longest` bytes; `None` at a clean end between frames.
+pub async fn read_head<R: AsyncRead + Unpin>(stream: &mut R, longest: usize) -> Result<Option<Head>> {
     let mut raw = [0u8; HEADER_BYTES];
     let first = stream.read(&mut raw).await?;
     if first == 0 {
@@ -95,19 +125,21 @@ pub async fn read_frame<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<F
     }
     stream.read_exact(&mut raw[first..]).await?;
     let header = decode_header(&raw)?;
+    if header.message_len > longest {
+        return Err(bad(format!("a message of {} bytes is longer than {longest}", header.message_len)));
+    }
     let mut message = BytesMut::zeroed(header.message_len);
     stream.read_exact(&mut message).await?;
     if header_crc(&raw, &message) != header.crc {
         return Err(bad("the header's checksum does not match".to_string()));
     }
-    let payload = if header.payload_len == 0 {
-        None
-    } else {
-        let mut payload = Buffer::take(header.payload_len);
-        stream.read_exact(&mut payload).await?;
-        Some(payload)
-    };
-    Ok(Some(Frame { kind: header.kind, method: header.method, id: header.id, message: message.freeze(), payload }))
+    Ok(Some(Head {
+        kind: header.kind,
+        method: header.method,
+        id: header.id,
+        message: message.freeze(),
+        payload_len: header.payload_len,
+    }))
 }
 
 fn bad(why: String) -> Error {

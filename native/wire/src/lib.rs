@@ -1,5 +1,6 @@
 //! Messages and framed transport between all MooseNG processes. Knows nothing of what the messages mean.
 
+pub mod budget;
 pub mod convert;
 pub mod frame;
 pub mod link;
@@ -13,7 +14,8 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/mooseng.v1.rs"));
 }
 
+pub use budget::Budget;
 pub use frame::{Frame, Kind};
 pub use link::{Link, LinkConfig, Links, Reply};
 pub use method::Method;
-pub use service::{Handler, Peer, Request, Response, Server};
+pub use service::{Handler, Peer, Request, Response, Server, Weight};

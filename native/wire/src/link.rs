@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::time::Deadline;
 use base::{Buffer, Error, Result};
@@ -136,7 +136,7 @@ impl Link {
             let (sender, receiver) = oneshot::channel();
             self.waiting.lock().as_mut().ok_or_else(closed)?.insert(id, sender);
             let _forget = Forget { waiting: &self.waiting, id };
-            self.outbox.send(When::Now, Kind::Request, method as u16, id, message, payload).await?;
+            self.outbox.send(When::Now, Kind::Request, method as u16, id, message, payload, None).await?;
             receiver.await.map_err(|_| closed())?
         };
         match tokio::time::timeout(deadline.left(), exchange).await {
@@ -259,10 +259,20 @@ pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
 
-/// Connections by address, made when first needed and made anew after they broke.
+/// Connections kept at most; the longest unused goes first. Far above the servers of any cluster.
+const KEPT_LINKS: usize = 1024;
+/// Unused for this long, a connection is closed when another one is made.
+const IDLE: Duration = Duration::from_secs(300);
+
+struct Kept {
+    slot: Slot,
+    used: Instant,
+}
+
+/// Connections by address, made when first needed and made anew after they broke. Bounded.
 pub struct Links {
     config: LinkConfig,
-    slots: Mutex<HashMap<String, Slot>>,
+    slots: Mutex<HashMap<(String, usize), Kept>>,
 }
 
 impl Links {
@@ -272,18 +282,93 @@ impl Links {
 
     /// The live connection to `address`, or a new one. Concurrent callers share one attempt at a time.
     pub async fn get(&self, address: &str) -> Result<Arc<Link>> {
-        let slot = self.slots.lock().entry(address.to_string()).or_default().clone();
-        let mut slot = slot.lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| !link.is_closed()) {
-            return Ok(link.clone());
-        }
-        let link = Link::connect(address, &self.config).await?;
-        *slot = Some(link.clone());
-        Ok(link)
+        self.get_lane(address, 0).await
     }
 
-    /// Forget the connection to `address`, for example after it stopped answering; calls in flight keep it.
+    /// As `get`; requests of different lanes never stand behind each other.
+    pub async fn get_lane(&self, address: &str, lane: usize) -> Result<Arc<Link>> {
+        let key = (address.to_string(), lane);
+        let slot = self.slot(&key, Instant::now());
+        let mut held = slot.lock().await;
+        if let Some(link) = held.as_ref().filter(|link| !link.is_closed()) {
+            return Ok(link.clone());
+        }
+        *held = None;
+        match Link::connect(address, &self.config).await {
+            Ok(link) => {
+                *held = Some(link.clone());
+                Ok(link)
+            }
+            Err(error) => {
+                // Addresses that nobody answers at leave nothing behind; who waits for the slot tries with it.
+                let mut slots = self.slots.lock();
+                if slots.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.slot, &slot)) && Arc::strong_count(&slot) == 2 {
+                    slots.remove(&key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn slot(&self, key: &(String, usize), now: Instant) -> Slot {
+        let mut slots = self.slots.lock();
+        if let Some(kept) = slots.get_mut(key) {
+            kept.used = now;
+            return kept.slot.clone();
+        }
+        slots.retain(|_, kept| now.saturating_duration_since(kept.used) < IDLE);
+        if slots.len() >= KEPT_LINKS
+            && let Some(oldest) = slots.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone())
+        {
+            slots.remove(&oldest);
+        }
+        slots.entry(key.clone()).or_insert(Kept { slot: Slot::default(), used: now }).slot.clone()
+    }
+
+    /// Forget the connections to `address`, for example after it stopped answering; calls in flight keep theirs.
     pub fn forget(&self, address: &str) {
-        self.slots.lock().remove(address);
+        self.slots.lock().retain(|(kept, _), _| kept != address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> Links {
+        let hello = proto::Hello { protocol: PROTOCOL_VERSION, ..proto::Hello::default() };
+        Links::new(LinkConfig { hello, connect_timeout: Duration::from_secs(1) })
+    }
+
+    #[tokio::test]
+    async fn addresses_that_nobody_answers_at_leave_nothing_behind() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let links = Arc::new(links());
+        let asking: Vec<_> = (0..20)
+            .map(|_| {
+                let (links, closed) = (links.clone(), closed.clone());
+                tokio::spawn(async move { assert!(links.get(&closed).await.is_err()) })
+            })
+            .collect();
+        for one in asking {
+            one.await.unwrap();
+        }
+        assert!(links.slots.lock().is_empty());
+    }
+
+    #[test]
+    fn connections_are_bounded_and_unused_ones_go() {
+        let (links, start) = (links(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let key = |number: usize| (format!("host-{number}:1"), number % 2);
+        for number in 0..5000 {
+            links.slot(&key(number), at(number as u64));
+            links.slot(&key(0), at(number as u64));
+        }
+        assert_eq!(links.slots.lock().len(), KEPT_LINKS);
+        assert!(links.slots.lock().contains_key(&key(0)) && links.slots.lock().contains_key(&key(4999)));
+        assert!(!links.slots.lock().contains_key(&key(1)));
+        links.slot(&key(9999), at(4999) + IDLE);
+        assert_eq!(links.slots.lock().len(), 1);
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
+use crate::budget::Held;
 use crate::frame::{HEADER_BYTES, Kind, encode_header};
 
 /// Bytes that may wait in one connection before senders wait themselves: 16 full frames. Smaller starves a fast
@@ -27,14 +28,18 @@ pub enum When {
 
 enum Piece {
     Small(Vec<u8>),
-    Large(Arc<Buffer>),
+    /// With what it holds of a budget until it is out.
+    Large {
+        buffer: Arc<Buffer>,
+        _held: Option<Held>,
+    },
 }
 
 impl Piece {
     fn bytes(&self) -> &[u8] {
         match self {
             Piece::Small(bytes) => bytes,
-            Piece::Large(buffer) => buffer,
+            Piece::Large { buffer, .. } => buffer,
         }
     }
 }
@@ -63,6 +68,7 @@ impl Outbox {
         outbox
     }
 
+    #[allow(clippy::too_many_arguments)] // A frame is what it is; a struct of the same fields would only rename them.
     /// Hand over one frame; waits only while the queue is full. Cancelling leaves no half frame.
     pub async fn send(
         &self,
@@ -72,6 +78,7 @@ impl Outbox {
         id: u64,
         message: &[u8],
         payload: Option<Arc<Buffer>>,
+        held: Option<Held>,
     ) -> Result<()> {
         let mut head = Vec::with_capacity(HEADER_BYTES + message.len());
         head.extend_from_slice(&encode_header(kind, method, id, message, payload.as_ref().map_or(0, |it| it.len())));
@@ -86,7 +93,7 @@ impl Outbox {
                     return Err(closed());
                 }
                 if queue.waiting_bytes < QUEUE_BYTES {
-                    return self.post(queue, when, head, payload);
+                    return self.post(queue, when, head, payload, held);
                 }
             }
             drained.await;
@@ -99,12 +106,13 @@ impl Outbox {
         when: When,
         head: Vec<u8>,
         payload: Option<Arc<Buffer>>,
+        held: Option<Held>,
     ) -> Result<()> {
         let was_empty = queue.pieces.is_empty();
         queue.waiting_bytes += head.len() + payload.as_ref().map_or(0, |payload| payload.len());
         queue.pieces.push_back(Piece::Small(head));
         if let Some(payload) = payload {
-            queue.pieces.push_back(Piece::Large(payload));
+            queue.pieces.push_back(Piece::Large { buffer: payload, _held: held });
         }
         if was_empty
             && when == When::Now

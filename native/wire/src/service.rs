@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base::limits::MAX_MESSAGE_BYTES;
 use base::{Buffer, Error, Result};
 use bytes::Bytes;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::frame::{Frame, Kind, read_frame};
+use crate::budget::{Budget, OUTSIDE};
+use crate::frame::{Frame, Kind, read_frame, read_head};
 use crate::link::{check_hello, decode, tune};
 use crate::method::Method;
 use crate::outbox::{Outbox, When};
@@ -24,6 +26,8 @@ const IN_FLIGHT: usize = 256;
 const CONNECTIONS: usize = 4096;
 /// How long a new connection may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a payload may take to arrive once it has its part of the budget: a sender that stalls must give it back.
+const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Request {
     pub method: Method,
@@ -63,7 +67,7 @@ pub struct Peer {
 impl Peer {
     /// Send something unasked; an error means that the connection is gone.
     pub async fn push<M: Message>(&self, method: Method, message: &M) -> Result<()> {
-        self.outbox.send(When::Now, Kind::Push, method as u16, 0, &message.encode_to_vec(), None).await
+        self.outbox.send(When::Now, Kind::Push, method as u16, 0, &message.encode_to_vec(), None, None).await
     }
 
     pub fn is_closed(&self) -> bool {
@@ -75,11 +79,41 @@ impl Peer {
     }
 }
 
+/// Apart, so that readers and writers do not wait for each other.
+pub struct Budgets {
+    pub requests: Arc<Budget>,
+    pub replies: Arc<Budget>,
+}
+
+/// What a request needs of the budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// See `budget`.
+    pub rank: usize,
+    /// Payload of the reply, in bytes.
+    pub reply_bytes: usize,
+}
+
 pub trait Handler: Send + Sync + 'static {
     /// Our side of the hello; asked for each connection because the cluster id may become known late.
     fn hello(&self) -> proto::Hello;
 
     fn handle(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Response>> + Send;
+
+    /// Where payload bytes of requests and of replies are counted while they are in memory; None: nowhere.
+    fn budgets(&self) -> Option<&Budgets> {
+        None
+    }
+
+    /// What a request needs of the budgets. Asked before its payload is read.
+    fn weigh(&self, _method: u16, _message: &[u8], _peer: &Peer) -> Weight {
+        Weight { rank: OUTSIDE, reply_bytes: 0 }
+    }
+
+    /// The longest message of a request, in bytes.
+    fn longest_message(&self) -> usize {
+        MAX_MESSAGE_BYTES
+    }
 
     /// The connection is over; called once, after its hello was accepted.
     fn disconnected(&self, _peer: &Arc<Peer>) {}
@@ -197,10 +231,12 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
     let peer = Arc::new(Peer { id, address, hello: theirs, outbox: outbox.clone(), over: over_receiver });
     let _closing = Closing { handler: handler.clone(), peer: peer.clone(), over };
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let insider = peer.hello.role == proto::Role::Chunkserver as i32;
+    let shares = handler.budgets().map(|of| (of.requests.share(!insider), Arc::new(of.replies.share(!insider))));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let frame = match read_frame(&mut reader).await {
-            Ok(Some(frame)) if frame.kind == Kind::Request => frame,
+        let head = match read_head(&mut reader, handler.longest_message()).await {
+            Ok(Some(head)) if head.kind == Kind::Request => head,
             Ok(Some(_)) => return,
             Ok(None) => return,
             Err(error) => {
@@ -208,9 +244,38 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
                 return;
             }
         };
+        let weight = match &shares {
+            Some(_) => handler.weigh(head.method, &head.message, &peer),
+            None => Weight { rank: OUTSIDE, reply_bytes: 0 },
+        };
+        let held = match &shares {
+            Some((requests, _)) => requests.take(weight.rank, head.payload_len).await,
+            None => None,
+        };
+        let arriving =
+            async {
+                match held.is_some() {
+                    true => tokio::time::timeout(PAYLOAD_TIMEOUT, head.read_payload(&mut reader)).await.unwrap_or_else(
+                        |_| Err(Error::unavailable(format!("a payload did not arrive within {PAYLOAD_TIMEOUT:?}"))),
+                    ),
+                    false => head.read_payload(&mut reader).await,
+                }
+            };
+        let frame = match arriving.await {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::debug!(%address, %error, "connection ended");
+                return;
+            }
+        };
+        let replies = shares.as_ref().filter(|_| weight.reply_bytes > 0).map(|(_, replies)| replies.clone());
         let (handler, peer, outbox, room) = (handler.clone(), peer.clone(), outbox.clone(), room.clone());
         tokio::spawn(async move {
             let (method, id) = (frame.method, frame.id);
+            let reply_held = match replies {
+                Some(replies) => replies.take(weight.rank, weight.reply_bytes).await,
+                None => None,
+            };
             let (kind, message, payload) = match dispatch(handler, peer, frame).await {
                 Ok(response) => (Kind::Reply, response.message, response.payload),
                 Err(error) => (Kind::Failure, proto::Error::from(error).encode_to_vec(), None),
@@ -219,8 +284,8 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
             // One more permit is with the reader, for the next one.
             let alone = room.available_permits() + 2 >= IN_FLIGHT;
             let when = if alone { When::Now } else { When::Soon };
-            let sent = outbox.send(when, kind, method, id, &message, payload).await;
-            drop((sent, permit));
+            let sent = outbox.send(when, kind, method, id, &message, payload, reply_held).await;
+            drop((sent, permit, held));
         });
     }
 }
@@ -250,6 +315,6 @@ async fn greet<H: Handler>(
         Ok(_) => (Kind::Reply, handler.hello().encode_to_vec()),
         Err(error) => (Kind::Failure, proto::Error::from(error.clone()).encode_to_vec()),
     };
-    outbox.send(When::Now, kind, frame.method, frame.id, &message, None).await?;
+    outbox.send(When::Now, kind, frame.method, frame.id, &message, None, None).await?;
     outcome
 }

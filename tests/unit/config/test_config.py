@@ -135,7 +135,7 @@ def test_the_native_settings_are_what_the_seam_says() -> None:
     server = node_settings(load(ChunkserverConfig, flags={"server_id": "1", "masters": "a:1", "disks": "/a"}))
     assert set(server) == {
         "cluster_id", "server_id", "masters", "listen", "advertise", "disks", "heartbeat_ms", "direct_io",
-        "reserve_bytes", "scrub_mb_s",
+        "reserve_bytes", "scrub_mb_s", "payload_budget_bytes",
     }  # fmt: skip
     mount = node_settings(load(MountConfig, flags={"masters": "a:1"}))
     assert set(mount) == {

@@ -31,6 +31,7 @@ pub fn config(server_id: u32, disk: &Path) -> ChunkServerConfig {
         direct_io: DirectIo::Off,
         reserve_bytes: 1 << 20,
         scrub_mb_s: 0,
+        payload_budget_bytes: 160 << 20,
     }
 }
 
