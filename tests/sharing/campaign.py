@@ -9,20 +9,22 @@ Without --seed it goes on with one seed after the other for --seconds.
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
 
-from mooseng_py.demo.harness import Cluster, NotYet, free_port_offset, wait_until
+from mooseng_py.demo.harness import MOOSENG, Cluster, NotYet, free_port_offset, wait_until
 from tests.sharing.history import BLOCK, Change, History, Look, Mark, Naming, found
 from tests.sharing.support import SERVERS, kill_all, pid_of, wait_until_copies_are_equal
 
@@ -61,7 +63,7 @@ class Plan:
         return Plan(
             seed,
             kills,
-            mounts=dice.choice([2, 3, 3]),
+            mounts=dice.choice([2, 3, 4]),
             most=dice.choice([3, 12, 60, 300]),
             steps=dice.choice([30, 60, 120]),
             holes=dice.random() < 0.5,
@@ -348,7 +350,7 @@ class Breaker:
             self.cluster.restart(leader)
 
     def mount(self) -> None:
-        client = self.dice.choice(self.clients)
+        client = self.dice.choice(self.clients[:3])  # a fourth mount is no node of the cluster
         client.back.clear()
         client.dying.set()
         self.cluster.kill(f"client-{client.number}")
@@ -375,17 +377,37 @@ def replay(plan: Plan) -> str:
     return f"PYTHONPATH=. python tests/sharing/campaign.py --seed {plan.seed}{' --kills' if plan.kills else ''}"
 
 
-def on_cluster(cluster: Cluster, plan: Plan) -> None:
-    """Raises: Wrong."""
-    Round(plan, cluster, [cluster.mount(number) for number in (1, 2, 3)]).run()
+@contextlib.contextmanager
+def four_mounts(cluster: Cluster) -> Iterator[list[Path]]:
+    """The cluster's three mounts, and one more beside them."""
+    point, config = cluster.dir / "mnt-4", cluster.dir / "client-4.toml"
+    point.mkdir(exist_ok=True)
+    settings = {
+        "role": "mount",
+        "name": "client-4",
+        "http_listen": f"127.0.0.1:{9499 + cluster.port_offset}",
+        "masters": cluster.masters().split(","),
+        "mount_point": str(point),
+    }
+    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    with config.with_suffix(".log").open("ab") as log:
+        daemon = subprocess.Popen([*MOOSENG, "mount", "--config", str(config)], stdout=log, stderr=log)
+    try:
+        wait_until("a fourth mount", lambda: os.path.ismount(point))
+        yield [*(cluster.mount(number) for number in (1, 2, 3)), point]
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+        subprocess.run(["umount", "-l", str(point)], check=False, capture_output=True)
 
 
 def seeds_until(cluster: Cluster, first: int, seconds: float, *, kills: bool) -> int:
     """One seed after the other, the first at least; how many. Raises: Wrong."""
     until, count = time.monotonic() + seconds, 0
-    while count == 0 or time.monotonic() < until:
-        on_cluster(cluster, Plan.of(first + count, kills))
-        count += 1
+    with four_mounts(cluster) as folders:
+        while count == 0 or time.monotonic() < until:
+            Round(Plan.of(first + count, kills), cluster, folders).run()
+            count += 1
     return count
 
 
@@ -401,14 +423,15 @@ def main() -> int:
         cluster.up()
         try:
             until = time.monotonic() + chosen.seconds
-            while rounds == 0 or (chosen.seed is None and time.monotonic() < until and failed < 5):
-                seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
-                try:
-                    on_cluster(cluster, Plan.of(seed, chosen.kills))
-                except Wrong as wrong:
-                    print(wrong, flush=True)
-                    failed += 1
-                rounds += 1
+            with four_mounts(cluster) as folders:
+                while rounds == 0 or (chosen.seed is None and time.monotonic() < until and failed < 5):
+                    seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
+                    try:
+                        Round(Plan.of(seed, chosen.kills), cluster, folders).run()
+                    except Wrong as wrong:
+                        print(wrong, flush=True)
+                        failed += 1
+                    rounds += 1
         finally:
             cluster.down()
     print(f"{rounds} seeds, {failed} failed")

@@ -225,7 +225,8 @@ class _Check:
     def check_zeros(self, look: Look, at: int) -> None:
         causes = self.zero_causes(look, at)
         if not causes:
-            came = self.overtaken(look, at, None)
+            cuts = [c for c in self.over(look.inode, at) if c.kind == "cut" and c.start < look.end]
+            came = self.overtaken(look, at, max(cuts, key=lambda cut: cut.start, default=None))
             self.wrong.append(f"{look}: block {at} is zeros, though there came {came}")
             return
         for change in self.of_file[look.inode]:

@@ -92,11 +92,12 @@ class Follower:
 
 @pytest.mark.parametrize("flags", [0, os.O_APPEND], ids=["plain", "append"])
 @pytest.mark.parametrize("synced", [False, True])
+@pytest.mark.parametrize("pace_s", [0.1, pytest.param(0.5, marks=pytest.mark.soak)])
 def test_who_follows_a_file_on_another_mount_gets_only_bytes_that_were_written(
-    cluster: Cluster, flags: int, synced: bool
+    cluster: Cluster, flags: int, synced: bool, pace_s: float
 ) -> None:
     """A program writes piece by piece and keeps the file open; the reader may be late, never wrong."""
-    name = f"followed-{flags}-{synced}"
+    name = f"followed-{flags}-{synced}-{pace_s}"
     (cluster.mount(1) / name).write_bytes(PIECE * 5 if flags else b"")
     follower = Follower(cluster.mount(2) / name)
     fd = os.open(cluster.mount(1) / name, os.O_WRONLY | flags)
@@ -105,7 +106,7 @@ def test_who_follows_a_file_on_another_mount_gets_only_bytes_that_were_written(
             os.write(fd, PIECE)
             if synced:
                 os.fsync(fd)
-            time.sleep(0.1)  # the pace of the program
+            time.sleep(pace_s)  # the pace of the program
     finally:
         os.close(fd)
         wrote = PIECE * (25 if flags else 20)

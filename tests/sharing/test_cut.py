@@ -7,6 +7,7 @@ these bytes in it (DESIGN section 3, "Consistency").
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 
 import pytest
 
@@ -44,7 +45,7 @@ CHANGES: dict[str, Change] = {
 
 
 class Case:
-    """One file, one way of writing on. `looks`: the size is asked for first."""
+    """One file, one way of writing on. `looks`: the size is asked for first, and written from there on."""
 
     def __init__(self, trio: list[Place], name: str, size: int, how: str, looks: bool) -> None:
         self.here, self.there, self.third = trio
@@ -81,16 +82,18 @@ class Case:
                 at = len(self.after)
                 writer.add(TAIL)
             else:
-                at = len(self.before) * 3 // 4
+                at = len(self.after) if self.looks else len(self.before) * 3 // 4
                 writer.put(at, TAIL)
             writer.fsync()
             took_s = time.monotonic() - began
             if anew:
                 writer.close()
-            for held in self.held:
-                held.close()
         except OSError as error:
             return f"{self}: {error!r}, right is that fsync succeeds"
+        finally:
+            for held in self.held:
+                with suppress(OSError):
+                    held.close()
         right = bytearray(self.after + bytes(max(0, at - len(self.after))))
         right[at : at + len(TAIL)] = TAIL
         for index, place in enumerate((self.here, self.there, self.third), 1):

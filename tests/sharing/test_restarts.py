@@ -7,6 +7,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from tests.sharing.support import (
 LONGEST_STALL_S = 1.2
 
 
-@pytest.mark.parametrize("how_many", [2, 3])
+@pytest.mark.parametrize("how_many", [pytest.param(2, marks=pytest.mark.soak), 3])
 def test_a_file_stays_writable_through_the_same_descriptor_after_its_servers_were_restarted(
     cluster: Cluster, how_many: int
 ) -> None:
@@ -66,35 +67,48 @@ def test_a_file_stays_writable_through_the_same_descriptor_after_its_servers_wer
             assert not wrong, f"{kind}, at once: {wrong}"
 
 
-@pytest.mark.parametrize("size", [30_000, 3 * MIB])
-def test_unsynced_bytes_are_there_after_every_chunkserver_was_killed_at_once(cluster: Cluster, size: int) -> None:
-    """The client still knows them: fsync sends them again, and says OK when they are stable."""
+def test_unsynced_bytes_are_there_after_every_chunkserver_was_killed_at_once(cluster: Cluster) -> None:
+    """The client still knows them: fsync sends them again, and says OK when they are stable. Few bytes, and many."""
     with ExitStack() as stack:
-        for kind in ("sdk", "mounts"):
-            one, two = stack.enter_context(places(cluster, kind, 2))
-            name = f"killed-{size}-{kind}"
-            data = os.urandom(size)
-            held = one.open(name, create=True)
-            held.put(0, bytes(100_000))
-            held.fsync()
-            held.put(50_000, data)
-            if size > MIB:
-                block = data[BLOCK - 50_000 % BLOCK :][:BLOCK]
-                wait_until("its bytes on a server", lambda block=block: cluster.find_block(SERVERS[0], block))  # type: ignore[misc]
-            kill_all(cluster, SERVERS)
-            restart_all(cluster, SERVERS)
-            held.fsync()
-            right = bytes(50_000) + data + bytes(max(0, 50_000 - size))
-            same(two.read(name), right, f"{kind}, another client")
+        clients = {kind: stack.enter_context(places(cluster, kind, 2)) for kind in ("sdk", "mounts")}
+        files: list[tuple[str, str, Held, bytes]] = []
+        for kind, (one, _) in clients.items():
+            for size in (30_000, 3 * MIB):
+                data, name = os.urandom(size), f"killed-{size}-{kind}"
+                held = one.open(name, create=True)
+                held.put(0, bytes(100_000))
+                held.fsync()
+                held.put(50_000, data)
+                files.append((kind, name, held, bytes(50_000) + data + bytes(max(0, 50_000 - size))))
+                if size > MIB:
+                    block = data[BLOCK - 50_000 % BLOCK :][:BLOCK]
+                    wait_until("its bytes on a server", partial(cluster.find_block, SERVERS[0], block))
+        kill_all(cluster, SERVERS)
+        restart_all(cluster, SERVERS)
+
+        def sync(file: tuple[str, str, Held, bytes]) -> str:
+            try:
+                file[2].fsync()
+            except OSError as error:
+                return f"{file[1]}: {error!r}"
+            return ""
+
+        with ThreadPoolExecutor(len(files)) as pool:
+            errors = [error for error in pool.map(sync, files) if error]
+        assert not errors, f"{errors}, right is no error"
+        for kind, name, held, right in files:
+            same(clients[kind][1].read(name), right, f"{name}, another client")
             held.close()
-            same(one.read(name), right, f"{kind}, the writer")
-            restart_all(cluster, SERVERS[:1])
-            same(two.read(name), right, f"{kind}, later")
+        restart_all(cluster, SERVERS[:1])
+        for kind, name, _, right in files:
+            for client in clients[kind]:
+                same(client.read(name), right, f"{name}, later")
 
 
-def test_writers_go_on_while_every_chunkserver_is_killed_and_started_again(cluster: Cluster) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.soak)])
+def test_writers_go_on_while_every_chunkserver_is_killed_and_started_again(cluster: Cluster, rounds: int) -> None:
     """Pieces under way at any point of their life; fsync now and then."""
-    folder = cluster.mount(1) / "under-way"
+    folder = cluster.mount(1) / f"under-way-{rounds}"
     folder.mkdir()
     kept = bytearray()
     with (folder / "file").open("wb", buffering=0) as file:
@@ -109,17 +123,17 @@ def test_writers_go_on_while_every_chunkserver_is_killed_and_started_again(clust
 
         activity = Activity("writing", step)
         with activity.going_on():
-            for _ in range(2):
+            for _ in range(rounds):
                 reached = activity.done
                 wait_until("some writes", lambda reached=reached: activity.errors or activity.done > reached + 20)  # type: ignore[misc]
                 kill_all(cluster, SERVERS)
                 restart_all(cluster, SERVERS)
         assert not activity.errors
         os.fsync(file.fileno())
-    same((cluster.mount(2) / "under-way/file").read_bytes(), bytes(kept), "another mount")
+    same((cluster.mount(2) / f"under-way-{rounds}/file").read_bytes(), bytes(kept), "another mount")
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [SERVERS[0], *(pytest.param(name, marks=pytest.mark.soak) for name in SERVERS[1:])])
 def test_a_paused_chunkserver_stalls_no_writer_for_more_than_about_a_second(cluster: Cluster, server: str) -> None:
     """Small and large pieces, each fsynced; it is out of the set after a second at most, and in again when it goes on."""
     folder = cluster.mount(1) / f"paused-{server}"
