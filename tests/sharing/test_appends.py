@@ -68,13 +68,17 @@ class Follower:
         self.got = bytearray()
         self.over = threading.Event()
         self.file = path.open("rb", buffering=0)
-        self.thread = threading.Thread(target=self._follow)
+        self.error: OSError | None = None
+        self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
 
     def _follow(self) -> None:
-        while not self.over.wait(0.05):
+        try:
+            while not self.over.wait(0.05):
+                self._take()
             self._take()
-        self._take()
+        except OSError as error:
+            self.error = error
 
     def _take(self) -> None:
         while len(self.got) < os.fstat(self.file.fileno()).st_size:
@@ -87,6 +91,7 @@ class Follower:
         self.over.set()
         self.thread.join(60)
         self.file.close()
+        assert not self.error, f"the follower: {self.error!r}"
         return bytes(self.got)
 
 
@@ -162,7 +167,7 @@ def test_an_appender_that_has_the_turn_and_falls_silent_costs_the_others_three_s
     cluster: Cluster, journal: str
 ) -> None:
     """It goes on much later: what it sent is void, and it is told so."""
-    first = record(1, 1)
+    first = record(1, 3)
     with (cluster.mount(1) / journal).open("ab", buffering=0) as file, FramesClient(cluster, "silent") as silent:
         file.write(first)
         os.fsync(file.fileno())
@@ -180,21 +185,23 @@ def test_an_appender_that_has_the_turn_and_falls_silent_costs_the_others_three_s
         with pytest.raises(Refused) as refused:
             silent.ask(commit_write=commit)
         assert (refused.value.error.errno, refused.value.error.reason) == (errno.ESTALE, common_pb2.REASON_TURN_LOST)
-    assert numbers((cluster.mount(3) / journal).read_bytes(), "afterwards") == {1: [1], 2: [2, 3], 3: []}
+    assert numbers((cluster.mount(3) / journal).read_bytes(), "afterwards") == {1: [3], 2: [2, 3], 3: []}
 
 
 def test_a_second_appender_is_told_that_the_turn_is_taken_and_has_it_after_a_commit(
     cluster: Cluster, journal: str
 ) -> None:
+    (cluster.mount(1) / journal).write_bytes(record(1, 3))
+    end = len(record(1, 3))
     with FramesClient(cluster, "one") as one, FramesClient(cluster, "two") as two:
         inode = one.open(journal)
         two.open(journal)
-        one.ask(append_begin=name_pb2.AppendBegin(inode=inode))
+        assert one.ask(append_begin=name_pb2.AppendBegin(inode=inode)).offset == end
         with pytest.raises(Refused) as refused:
             two.ask(append_begin=name_pb2.AppendBegin(inode=inode))
         assert (refused.value.error.errno, refused.value.error.reason) == (errno.EBUSY, common_pb2.REASON_TURN_TAKEN)
-        one.ask(commit_write=name_pb2.CommitWrite(inode=inode, size=0, append=True))
-        assert two.ask(append_begin=name_pb2.AppendBegin(inode=inode)).offset == 0
+        one.ask(commit_write=name_pb2.CommitWrite(inode=inode, size=end, append=True))
+        assert two.ask(append_begin=name_pb2.AppendBegin(inode=inode)).offset == end
 
 
 @pytest.mark.parametrize("how", ["paused", "killed"])
