@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -421,3 +422,5 @@ def running_cluster(base: Path, *settings: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.down()
+        if not os.environ.get("MOOSENG_TEST_KEEP"):
+            shutil.rmtree(base, ignore_errors=True)
