@@ -17,7 +17,7 @@ use crate::copy::Copy;
 use crate::counters::{Counters, add};
 use crate::disk::Disk;
 use crate::open::{Place, open_places, read_cluster_id, scan_all};
-use crate::slot::{Origin, Shared, Slot, missing};
+use crate::slot::{Origin, Shared, Slot, check_first_version, missing};
 use crate::types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskInfo, ScrubCursor, Sender, StoreConfig};
 use crate::write::{check_span, verify};
 
@@ -316,6 +316,7 @@ impl Inner {
 
     /// The slot of a new chunk, or the one another thread made first.
     fn create(&self, chunk: ChunkRef) -> Result<Arc<Slot>> {
+        check_first_version(chunk)?;
         let disk = self.choose_disk()?;
         disk.settle_if_tight();
         let mut index = self.index.write();
@@ -362,7 +363,7 @@ impl Inner {
     pub(crate) fn check_newest(&self, chunk: ChunkRef) -> Result<()> {
         match self.find(chunk.id) {
             Some(slot) => slot.check_version(chunk),
-            None => Ok(()),
+            None => check_first_version(chunk),
         }
     }
 

@@ -184,9 +184,14 @@ impl Slot {
             }
         }
         control.unsynced = true;
-        let written = {
+        let (written, was_absent) = {
             let mut state = self.state().write();
             let Some(loaded) = state.as_mut() else { return Err(missing(self.id)) };
+            let was_absent: Vec<usize> = if plan.allocates {
+                plan.blocks.clone().filter(|&block| loaded.table.is_absent(block)).collect()
+            } else {
+                Vec::new()
+            };
             let written = self.put_plan(files, plan);
             if written.is_ok() {
                 for (block, &(state, crc)) in plan.blocks.clone().zip(&plan.entries) {
@@ -194,7 +199,7 @@ impl Slot {
                 }
                 self.present.store(loaded.table.present(), std::sync::atomic::Ordering::Relaxed);
             }
-            written
+            (written, was_absent)
         };
         if let Err(error) = written {
             self.restore(control, files, plan);
@@ -203,7 +208,7 @@ impl Slot {
         if !plan.overwrites {
             let put = self.put_entries(control, files, plan);
             if let Err(error) = put {
-                self.forget_fresh(control, files, plan);
+                self.forget_new(control, files, plan, &was_absent);
                 return Err(error);
             }
         }
@@ -283,14 +288,14 @@ impl Slot {
         self.rewrite_entries(control, files, plan, loaded);
     }
 
-    /// After fresh data whose entries could not be written: absent again.
-    fn forget_fresh(&self, control: &mut Control, files: &Files, plan: &Plan) {
+    /// After data whose entries could not be written: what was absent is absent again. A block that was there before
+    /// has bytes that were acknowledged beside those of the failed write, so memory keeps its new entry, which is what
+    /// its data is.
+    fn forget_new(&self, control: &mut Control, files: &Files, plan: &Plan, was_absent: &[usize]) {
         let mut state = self.state().write();
         let Some(loaded) = state.as_mut() else { return };
-        for block in plan.blocks.clone() {
-            if let Entry::Good(BlockState::Fresh, _) = loaded.table.get(block) {
-                loaded.table.set(block, BlockState::Absent, 0);
-            }
+        for &block in was_absent {
+            loaded.table.set(block, BlockState::Absent, 0);
         }
         self.present.store(loaded.table.present(), std::sync::atomic::Ordering::Relaxed);
         self.rewrite_entries(control, files, plan, loaded);
@@ -307,7 +312,9 @@ impl Slot {
             let span = (first % PAGE_ENTRIES) * 8..(first % PAGE_ENTRIES + last - first) * 8;
             let at = entry_offset(control.header.area, first);
             if let Err(error) = self.put_sums(files, &bytes[span], at) {
-                // Memory is right and the disk is not: recovery would see unfinished writes, which they are.
+                // Memory is right and the disk is not: recovery would see unfinished writes, which they are until the
+                // next sync.
+                control.lagging |= 1 << page;
                 tracing::warn!(chunk = self.id, "after a failed write: {error}");
             }
         }

@@ -184,11 +184,12 @@ mod tests {
         .unwrap();
         let budget = config.payload_budget_bytes;
         let server = ChunkServer::start(config).await.unwrap();
-        let stalled = Arc::new(parking_lot::RwLock::new(()));
-        let gate = stalled.write();
+        let mut gates = Vec::new();
         for _ in 0..4 {
-            let (node, stalled) = (server.node.clone(), stalled.clone());
-            tokio::spawn(async move { node.io.run(move || Ok(drop(stalled.read()))).await });
+            let (gate, stalled) = std::sync::mpsc::channel::<()>();
+            gates.push(gate);
+            let node = server.node.clone();
+            tokio::spawn(async move { node.io.run(move || Ok(stalled.recv().is_err())).await });
         }
         let before = resident_bytes();
         let data = Arc::new(Buffer::zeroed(1 << 20));
@@ -229,7 +230,7 @@ mod tests {
         let metric = |name: &str| server.metrics().into_iter().find(|metric| metric.0 == name).unwrap().2;
         assert!(metric("mooseng_chunkserver_payload_bytes") > 0.5 * budget as f64 / 2.0);
         assert!(metric("mooseng_chunkserver_payload_waits_total") > 0.0);
-        drop(gate);
+        drop(gates);
         for writer in writers {
             writer.await.unwrap().unwrap();
         }

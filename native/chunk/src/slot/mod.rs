@@ -118,7 +118,25 @@ pub(crate) struct Control {
     pub unsynced: bool,
     /// Pages whose stable entries the disk has as pending, by bit.
     unflushed: u32,
+    /// Pages where the disk may lack what memory says, since writing it failed, by bit; written before the next sync.
+    pub lagging: u32,
     header_stale: bool,
+}
+
+/// A request whose version is further ahead of the stored one is nonsense, and taking it would shut out everybody else
+/// for ever. Masters raise a version by one each time, and may do so without asking a server that is down: smaller,
+/// and a server that comes back after very long is refused.
+const MAX_VERSIONS_AHEAD: u32 = 1 << 24;
+/// A chunk may begin at any version below: half of the numbers stay for its life.
+const MAX_FIRST_VERSION: u32 = 1 << 31;
+
+/// Refuse a version at which no chunk begins.
+pub(crate) fn check_first_version(chunk: ChunkRef) -> Result<()> {
+    if chunk.version < MAX_FIRST_VERSION {
+        return Ok(());
+    }
+    let message = format!("no chunk begins at version {}; chunk {} is not here", chunk.version, chunk.id);
+    Err(Error::namespace(libc::EINVAL, message))
 }
 
 pub(crate) struct Slot {
@@ -177,6 +195,7 @@ impl Slot {
             durable_pages: header.pages,
             unsynced: false,
             unflushed: 0,
+            lagging: 0,
             header_stale: false,
         };
         Slot {
@@ -227,6 +246,15 @@ impl Slot {
                 chunk.id, chunk.version
             ))
             .because(Reason::ChunkMoved));
+        }
+        if chunk.version - stored > MAX_VERSIONS_AHEAD {
+            return Err(Error::namespace(
+                libc::EINVAL,
+                format!(
+                    "version {} of chunk {} is too far ahead of the stored {stored} to be one that masters gave",
+                    chunk.version, chunk.id
+                ),
+            ));
         }
         Ok(())
     }

@@ -40,6 +40,7 @@ impl Slot {
             if !control.unsynced {
                 return self.disk.check_writable();
             }
+            self.write_lagging(&mut control)?;
             control.unsynced = false;
             // Asked under the writer's lock, which a barrier holds until its sync has ended: a flag that is down now
             // stands for bytes that are durable, not for a sync on its way.
@@ -59,6 +60,18 @@ impl Slot {
         control.header_stale = true;
         if control.header.generation == generation {
             control.header_durable = Durable::Yes;
+        }
+        Ok(())
+    }
+
+    /// Write the pages that a failed write left behind memory: a sync is to make durable what readers see.
+    fn write_lagging(&self, control: &mut Control) -> Result<()> {
+        if control.lagging != 0
+            && let Some(loaded) = self.state.write().as_mut()
+        {
+            let files = loaded.files.clone();
+            self.write_pages(control, &mut loaded.table, &files, control.lagging)?;
+            control.lagging = 0;
         }
         Ok(())
     }

@@ -120,3 +120,55 @@ fn a_copy_that_fails_or_is_older_replaces_nothing() {
     assert_eq!(store.inventory()[0].version, 5);
     assert!(get(&store, chunk(1, 5), 0, 9000).expect("a read") == data);
 }
+
+#[test]
+fn acknowledged_bytes_that_were_never_synced_outlive_a_failed_write_beside_them() {
+    for stay in [false, true] {
+        let disk = new_folder();
+        let store = open(disk.path());
+        let (old, new) = (noise(1, 2 * BLOCK_BYTES), noise(2, 2 * BLOCK_BYTES));
+        put(&store, chunk(1, 1), 0, &old).expect("a write");
+        // The second half of block 1, and block 2, which was absent.
+        let offset = BLOCK_BYTES + BLOCK_BYTES / 2;
+        let fault = Fault { after_writes: Some((Part::Sums, 0)), errno: libc::ENOSPC, stay, ..Fault::default() };
+        *store.disk_for_tests(0).tap.fault.lock() = fault;
+        let failed = put(&store, chunk(1, 1), offset as u32, &new[..BLOCK_BYTES]);
+        assert_eq!(failed.expect_err("full").errno, libc::ENOSPC);
+        if stay {
+            assert_eq!(store.sync(chunk(1, 1)).expect_err("still full").errno, libc::ENOSPC);
+        }
+        *store.disk_for_tests(0).tap.fault.lock() = Fault::default();
+        let check = |store: &crate::Store| {
+            let all = get(store, chunk(1, 1), 0, 4 * BLOCK_BYTES as u32).expect("a read");
+            assert!(all[..offset] == old[..offset], "what was acknowledged");
+            assert!(all[3 * BLOCK_BYTES..].iter().all(|&byte| byte == 0));
+        };
+        check(&store);
+        store.sync(chunk(1, 1)).expect("a sync");
+        // As a crash right now leaves it: without any later flush.
+        let crashed = new_folder();
+        super::copy_tree(disk.path(), crashed.path());
+        check(&open(crashed.path()));
+    }
+}
+
+#[test]
+fn a_version_that_no_master_gave_fences_nothing() {
+    let disk = new_folder();
+    let store = open(disk.path());
+    for id in [1, 2] {
+        assert_eq!(put(&store, chunk(id, u32::MAX), 0, b"data").expect_err("nonsense").errno, libc::EINVAL);
+    }
+    assert_eq!(store.begin_copy(chunk(3, u32::MAX)).err().expect("nonsense").errno, libc::EINVAL);
+    assert!(store.inventory().is_empty());
+    put(&store, chunk(1, 5), 0, b"data").expect("a write");
+    for version in [u32::MAX, 1 << 31, 20 << 20] {
+        let far = chunk(1, version);
+        assert_eq!(put(&store, far, 0, b"data").expect_err("far").errno, libc::EINVAL);
+        assert_eq!(store.fence(far).expect_err("far").errno, libc::EINVAL);
+        assert_eq!(store.trim(far, 0).expect_err("far").errno, libc::EINVAL);
+    }
+    put(&store, chunk(1, 5), 0, b"data").expect("not fenced");
+    put(&store, chunk(1, 8 << 20), 0, b"data").expect("a jump of eight million");
+    put(&store, chunk(2, (1 << 31) - 1), 0, b"data").expect("a late beginning");
+}
