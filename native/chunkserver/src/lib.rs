@@ -11,6 +11,7 @@ mod metrics;
 mod node;
 mod outcome;
 mod pool;
+mod pulse;
 mod registration;
 mod reports;
 mod requests;

@@ -73,7 +73,7 @@ async fn a_stopped_tail_is_named_and_not_the_middle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_tail_is_named_within_four_seconds() {
+async fn a_paused_tail_is_named_within_a_second() {
     let servers = [Running::start(1).await, Running::start(2).await];
     // A tail that takes connections and bytes, like a stopped process, and never answers past the hello.
     let tail = frozen_after_hello(3).await;
@@ -81,7 +81,8 @@ async fn a_paused_tail_is_named_within_four_seconds() {
     let data = pattern(4096, 1);
     let started = Instant::now();
     let error = write(&servers[0].link, new_chunk(7, &data, chain)).await.unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    // Half a second more for a machine that runs late, which is waited for.
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     assert_eq!(error.failed_servers, [3], "{error}");
 }
 
