@@ -3,16 +3,15 @@
 //! fails only when that stays out too, or when the whole hop's time is over.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::time::Deadline;
-use base::{Buffer, Error, ErrorKind, Result};
+use base::{Buffer, Error, Result};
 use prost::Message;
-use wire::proto::{ChunkWriteReply, Empty, Hello, Replica, Stamp};
-use wire::{LinkConfig, Links, Method};
+use wire::proto::{ChunkWriteReply, Hello, Replica, Stamp};
+use wire::{LinkConfig, Method, Peers};
 
 use crate::outcome;
-use crate::pulse::{Pulse, Pulses, SUSPECT_AFTER, Silence, TICK};
 
 /// Larger and writers stall longer at a vanished machine; smaller and a busy one looks vanished.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,19 +20,12 @@ const HOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// More for each server behind the next, so that the one nearest to the trouble speaks first.
 const HOP_MARGIN: Duration = Duration::from_secs(2);
 
-/// Connections to other chunkservers, as used for writes.
-pub struct Chain {
-    /// A lane for each count of servers behind the next: see `wire::budget`.
-    data: Links,
-    /// Apart from the data, so that a sign of life never waits behind megabytes.
-    pings: Links,
-    pulses: Pulses,
-}
+/// Other chunkservers, as writes reach them: a lane for each count of servers behind the next, see `wire::budget`.
+pub struct Chain(Peers);
 
 impl Chain {
     pub fn new(hello: Hello) -> Chain {
-        let config = LinkConfig { hello, connect_timeout: CONNECT_TIMEOUT };
-        Chain { data: Links::new(config.clone()), pings: Links::new(config), pulses: Pulses::default() }
+        Chain(Peers::new(LinkConfig { hello, connect_timeout: CONNECT_TIMEOUT }))
     }
 
     /// Send what `message` makes of the rest of `chain` to its first server; the stamps of all of them come back.
@@ -51,13 +43,13 @@ impl Chain {
         let outcome = tokio::select! {
             biased;
             outcome = self.call(next, rest.len(), method, &message, payload, Deadline::after(hop)) => outcome,
-            error = self.sign_of_life(next) => Err(error),
+            error = self.0.no_sign_of_life(next) => Err(error),
         };
         let stamps = outcome.and_then(|stamps: Vec<Stamp>| check_stamps(stamps, chain));
         stamps.map_err(|error| {
             if is_silence(&error) {
                 // The connection may be dead without saying so; the next write starts with a new one.
-                self.data.forget(&next.address);
+                self.0.forget(next);
             }
             outcome::next(error, next.server_id).context(format!("chunkserver {}", next.server_id))
         })
@@ -72,77 +64,10 @@ impl Chain {
         payload: Option<Arc<Buffer>>,
         deadline: Deadline,
     ) -> Result<Vec<Stamp>> {
-        let link = connected(&self.data, next, behind).await?;
+        let link = self.0.connected(next, behind, deadline).await?;
         let reply: ChunkWriteReply = link.call_raw(method, message, payload, deadline).await?.decode()?;
         Ok(reply.stamps)
     }
-
-    /// Ends only when the server does not answer. Of all that wait for one server, one asks at a time.
-    async fn sign_of_life(&self, next: &Replica) -> Error {
-        let pulse = self.pulses.of(next.server_id);
-        loop {
-            let since = Instant::now();
-            tokio::time::sleep(SUSPECT_AFTER).await;
-            let _asking = pulse.asking.lock().await;
-            let outcome = match pulse.since(since) {
-                Some(true) => continue,
-                Some(false) => Err(Error::unavailable("a ping was not answered")),
-                None => self.ping(next, &pulse).await,
-            };
-            if let Err(error) = outcome {
-                self.pings.forget(&next.address);
-                return Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("no sign of life: {error}"));
-            }
-        }
-    }
-
-    /// One ping, waited for as long as `pulse` says.
-    async fn ping(&self, next: &Replica, pulse: &Pulse) -> Result<()> {
-        let usual = pulse.usual();
-        let asking = async {
-            let link = connected(&self.pings, next, 0).await?;
-            let asked = Instant::now();
-            link.call(Method::Ping, &Empty {}, None, Deadline::after(HOP_TIMEOUT)).await?;
-            pulse.answered(asked.elapsed(), Instant::now());
-            Ok(())
-        };
-        tokio::pin!(asking);
-        let mut silence = Silence::default();
-        loop {
-            let tick = Instant::now();
-            let outcome = tokio::time::timeout(TICK, &mut asking).await;
-            silence = silence.and(tick.elapsed());
-            let outcome = match outcome {
-                Ok(outcome) => outcome,
-                Err(_) if !silence.is_death(usual) => continue,
-                Err(_) => Err(Error::unavailable(format!("a ping was not answered within {silence:?}"))),
-            };
-            if outcome.is_err() {
-                pulse.silent(Instant::now());
-            }
-            return outcome;
-        }
-    }
-}
-
-/// A connection to the server that `replica` names, and to no other that may listen there now.
-async fn connected(links: &Links, replica: &Replica, lane: usize) -> Result<Arc<wire::Link>> {
-    // Callers share one attempt at a time; the outer limit keeps the last of them from waiting for all attempts.
-    let outcome =
-        tokio::time::timeout(CONNECT_TIMEOUT, links.get_lane(&replica.address, lane)).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("{} cannot be reached", replica.address)))
-        });
-    // Whatever kept us from connecting, a foreign cluster included, makes this hop unusable.
-    let link = outcome.map_err(|error| error.with_failed(replica.server_id))?;
-    if link.peer.node_id != replica.server_id {
-        links.forget(&replica.address);
-        let sentence = format!(
-            "{} is chunkserver {} and not {}; refresh the chunk map",
-            replica.address, link.peer.node_id, replica.server_id
-        );
-        return Err(Error::unavailable(sentence).with_failed(replica.server_id));
-    }
-    Ok(link)
 }
 
 fn check_stamps(stamps: Vec<Stamp>, chain: &[Replica]) -> Result<Vec<Stamp>> {
@@ -160,6 +85,9 @@ fn is_silence(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base::ErrorKind;
+    use wire::proto::Empty;
+
     use super::*;
 
     fn replica(server_id: u32) -> Replica {

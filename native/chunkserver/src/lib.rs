@@ -11,7 +11,6 @@ mod metrics;
 mod node;
 mod outcome;
 mod pool;
-mod pulse;
 mod registration;
 mod reports;
 mod requests;

@@ -6,6 +6,8 @@ pub mod frame;
 pub mod link;
 pub mod method;
 mod outbox;
+mod peer;
+mod pulse;
 pub mod service;
 
 /// The generated messages of `mooseng_py/proto/*.proto`.
@@ -18,4 +20,5 @@ pub use budget::Budget;
 pub use frame::{Frame, Kind};
 pub use link::{Link, LinkConfig, Links, Reply};
 pub use method::Method;
+pub use peer::Peers;
 pub use service::{Handler, Peer, Request, Response, Server, Weight};

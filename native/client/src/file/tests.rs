@@ -350,7 +350,7 @@ proptest! {
                     stage.tell(Event::Tick);
                 }
                 1 => stage.tell(Event::Flush { settle: length % 2 == 0 }),
-                2 => if stage.waiting.iter().any(|action| matches!(action, Action::Grant { .. })) { stage.grant(None) },
+                2 if stage.waiting.iter().any(|action| matches!(action, Action::Grant { .. })) => stage.grant(None),
                 3 => if let Some(Action::Send { index, round, piece, info, .. }) = stage.take(|action| matches!(action, Action::Send { .. })) {
                     let current = info.chunk.unwrap().version == stage.version && info.chunk.unwrap().id == stage.chunk_id;
                     let (seq, offset) = (piece.seq, piece.offset);

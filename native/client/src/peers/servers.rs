@@ -9,19 +9,12 @@ use base::{Buffer, Error};
 use parking_lot::Mutex;
 use prost::Message;
 use wire::proto::Replica;
-use wire::{Link, LinkConfig, Links, Method, Reply};
+use wire::{LinkConfig, Method, Peers, Reply};
 
 use crate::metrics::Metrics;
 
 /// How long a server that failed is asked last.
 const AVOID: Duration = Duration::from_secs(5);
-/// A call that takes longer is asked for a sign of life. Smaller pings at every stall of a disk, larger leaves writers
-/// waiting for a paused server.
-const SUSPECT_AFTER: Duration = Duration::from_millis(300);
-/// How long a living server may take to answer a ping, on a machine whose own timers are in time.
-const PING: Duration = Duration::from_millis(500);
-/// A timer of our own that is later than this says that this machine is behind: nobody is blamed for the same.
-const LATE: Duration = Duration::from_millis(60);
 /// A new connection to a chunkserver on the same network takes well under a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -35,9 +28,7 @@ struct Load {
 }
 
 pub struct Servers {
-    links: Links,
-    /// Apart from the data, so that a sign of life never waits behind megabytes.
-    pings: Links,
+    peers: Peers,
     loads: Mutex<HashMap<u32, Load>>,
     pub metrics: Arc<Metrics>,
 }
@@ -62,7 +53,7 @@ impl Failure {
 impl Servers {
     pub fn new(config: LinkConfig, metrics: Arc<Metrics>) -> Servers {
         let config = LinkConfig { connect_timeout: CONNECT_TIMEOUT, ..config };
-        Servers { links: Links::new(config.clone()), pings: Links::new(config), loads: Mutex::default(), metrics }
+        Servers { peers: Peers::new(config), loads: Mutex::default(), metrics }
     }
 
     pub async fn call<M: Message>(
@@ -73,7 +64,7 @@ impl Servers {
         payload: Option<Arc<Buffer>>,
         deadline: Deadline,
     ) -> std::result::Result<Reply, Failure> {
-        let link = match self.connected(&self.links, replica, deadline).await {
+        let link = match self.peers.connected(replica, 0, deadline).await {
             Ok(link) => link,
             Err(error) => return Err(self.silent(replica, error)),
         };
@@ -83,7 +74,7 @@ impl Servers {
             Err(error) => {
                 if error.errno == libc::ETIMEDOUT {
                     // It may hang: later calls shall not queue behind this connection.
-                    self.links.forget(&replica.address);
+                    self.peers.forget(replica);
                 }
                 Err(self.silent(replica, error))
             }
@@ -102,42 +93,11 @@ impl Servers {
         tokio::select! {
             biased;
             answer = self.call(replica, method, message, payload, deadline) => answer,
-            error = self.no_sign_of_life(replica) => {
-                self.links.forget(&replica.address);
+            error = self.peers.no_sign_of_life(replica) => {
+                self.peers.forget(replica);
                 Err(self.silent(replica, error))
             }
         }
-    }
-
-    /// Ends only when the server does not answer a ping.
-    async fn no_sign_of_life(&self, replica: &Replica) -> Error {
-        loop {
-            tokio::time::sleep(SUSPECT_AFTER).await;
-            let (start, deadline) = (Instant::now(), Deadline::after(PING));
-            let ping = async {
-                let link = self.connected(&self.pings, replica, deadline).await?;
-                link.call(Method::Ping, &wire::proto::Empty {}, None, deadline).await
-            };
-            if let Err(error) = ping.await {
-                self.pings.forget(&replica.address);
-                let in_time = start.elapsed() < PING + LATE;
-                if error.errno != libc::ETIMEDOUT || in_time {
-                    return error.context("no sign of life");
-                }
-            }
-        }
-    }
-
-    /// A connection to the server that `replica` names, and to no other that may listen there now.
-    async fn connected(&self, links: &Links, replica: &Replica, deadline: Deadline) -> base::Result<Arc<Link>> {
-        let link = tokio::time::timeout(deadline.left().min(CONNECT_TIMEOUT), links.get(&replica.address))
-            .await
-            .unwrap_or_else(|_| Err(Error::unavailable("it does not accept a connection")))?;
-        if link.peer.node_id != replica.server_id {
-            links.forget(&replica.address);
-            return Err(Error::unavailable(format!("chunkserver {} listens there now", link.peer.node_id)));
-        }
-        Ok(link)
     }
 
     fn silent(&self, replica: &Replica, error: Error) -> Failure {
@@ -226,7 +186,7 @@ mod tests {
 
     fn servers() -> Servers {
         let hello = wire::proto::Hello::default();
-        Servers::new(LinkConfig { hello, connect_timeout: PING }, Arc::default())
+        Servers::new(LinkConfig { hello, connect_timeout: CONNECT_TIMEOUT }, Arc::default())
     }
 
     fn ids(ranked: &[Replica]) -> Vec<u32> {

@@ -243,7 +243,7 @@ impl Client {
     }
 
     pub async fn renew(&self, open_inodes: &[u64]) -> RenewReply {
-        let renewal = RenewSession { session: self.session, open_inodes: open_inodes.to_vec() };
+        let renewal = RenewSession { session: self.session, open_inodes: open_inodes.to_vec(), alive: false };
         self.send(Method::Renew, &renewal).await
     }
 

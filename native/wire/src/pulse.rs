@@ -1,4 +1,4 @@
-//! Is the next server of a chain alive? Its pings are timed, and so are our own timers: time in which this process
+//! Is a server alive that takes long to answer? Its pings are timed, and so are our own timers: time in which this process
 //! itself ran late is no silence of others. Deciding is pure; `Pulses` remembers what was heard, for all that wait.
 
 use std::collections::HashMap;
@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 
 /// A hop that takes longer is asked for a sign of life. Smaller pings on every stall of the page cache, larger leaves
 /// writers waiting: with `PATIENCE` a paused server is named after 0.6 to 0.85 s.
-pub const SUSPECT_AFTER: Duration = Duration::from_millis(300);
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(300);
 /// A ping is given this many times its usual, within these bounds. Shorter and a busy server looks paused; longer and
 /// writers wait for one that is.
 const PATIENCE: u32 = 20;
 const MIN_PATIENCE: Duration = Duration::from_millis(300);
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 /// How often the wait for a ping is looked at.
-pub const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(50);
 /// A tick that took this much longer is not counted: the answer may be here and nobody had time to read it.
 const LATE: Duration = Duration::from_millis(20);
 /// Unanswered for this long counts as silence whatever our timers did.
@@ -25,13 +25,13 @@ const LIMIT: Duration = Duration::from_secs(3);
 const KEPT: usize = 256;
 
 /// How long a ping to a server may take that usually answers within `usual`.
-pub fn patience(usual: Option<Duration>) -> Duration {
+pub(crate) fn patience(usual: Option<Duration>) -> Duration {
     usual.map_or(MAX_PATIENCE, |usual| (usual * PATIENCE).clamp(MIN_PATIENCE, MAX_PATIENCE))
 }
 
 /// How long a ping was waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Silence {
+pub(crate) struct Silence {
     /// In ticks that were on time.
     counted: Duration,
     in_all: Duration,
@@ -39,13 +39,13 @@ pub struct Silence {
 
 impl Silence {
     /// One tick later, which took `slept`.
-    pub fn and(self, slept: Duration) -> Silence {
+    pub(crate) fn and(self, slept: Duration) -> Silence {
         let on_time = slept <= TICK + LATE;
         Silence { counted: self.counted + if on_time { slept } else { Duration::ZERO }, in_all: self.in_all + slept }
     }
 
     /// Whether it is the server that is silent, and not this process that is late.
-    pub fn is_death(self, usual: Option<Duration>) -> bool {
+    pub(crate) fn is_death(self, usual: Option<Duration>) -> bool {
         self.counted >= patience(usual) || self.in_all >= LIMIT
     }
 }
@@ -60,28 +60,28 @@ struct Heard {
 
 /// One server's pulse. Whoever holds `asking` pings for all.
 #[derive(Default)]
-pub struct Pulse {
-    pub asking: tokio::sync::Mutex<()>,
+pub(crate) struct Pulse {
+    pub(crate) asking: tokio::sync::Mutex<()>,
     heard: Mutex<Heard>,
 }
 
 impl Pulse {
-    pub fn usual(&self) -> Option<Duration> {
+    pub(crate) fn usual(&self) -> Option<Duration> {
         self.heard.lock().usual
     }
 
-    pub fn answered(&self, took: Duration, now: Instant) {
+    pub(crate) fn answered(&self, took: Duration, now: Instant) {
         let mut heard = self.heard.lock();
         heard.usual = Some(heard.usual.map_or(took, |usual| (usual * 7 + took) / 8));
         heard.alive = Some(now);
     }
 
-    pub fn silent(&self, now: Instant) {
+    pub(crate) fn silent(&self, now: Instant) {
         self.heard.lock().dead = Some(now);
     }
 
     /// What others found out since `since`: Some(true) alive, Some(false) silent.
-    pub fn since(&self, since: Instant) -> Option<bool> {
+    pub(crate) fn since(&self, since: Instant) -> Option<bool> {
         let heard = *self.heard.lock();
         let recent = |at: Option<Instant>| at.filter(|at| *at >= since);
         match (recent(heard.alive), recent(heard.dead)) {
@@ -93,10 +93,10 @@ impl Pulse {
 
 /// By server id; bounded.
 #[derive(Default)]
-pub struct Pulses(Mutex<HashMap<u32, Arc<Pulse>>>);
+pub(crate) struct Pulses(Mutex<HashMap<u32, Arc<Pulse>>>);
 
 impl Pulses {
-    pub fn of(&self, server_id: u32) -> Arc<Pulse> {
+    pub(crate) fn of(&self, server_id: u32) -> Arc<Pulse> {
         let mut pulses = self.0.lock();
         if pulses.len() >= KEPT && !pulses.contains_key(&server_id) {
             pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
