@@ -246,18 +246,20 @@ class WriteInline(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., append: _Optional[bool] = ...) -> None: ...
 
 class GrantWrite(_message.Message):
-    __slots__ = ("inode", "index", "failed", "chunk", "take_over")
+    __slots__ = ("inode", "index", "failed", "chunk", "take_over", "append")
     INODE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
     inode: int
     index: int
     failed: _containers.RepeatedScalarFieldContainer[int]
     chunk: _common_pb2.ChunkRef
     take_over: bool
-    def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., take_over: _Optional[bool] = ...) -> None: ...
+    append: bool
+    def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., take_over: _Optional[bool] = ..., append: _Optional[bool] = ...) -> None: ...
 
 class CommitWrite(_message.Message):
     __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append")

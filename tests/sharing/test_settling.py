@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mooseng_py.asking import VIEW, ask
 from mooseng_py.demo.harness import Cluster, wait_until
-from mooseng_py.proto import name_pb2
+from mooseng_py.proto import cluster_pb2, name_pb2
 from mooseng_py.sdk import connect
 from tests.sharing.support import (
     BLOCK,
@@ -158,7 +159,10 @@ def test_bytes_that_a_dead_writer_never_committed_are_zeros_when_the_file_grows(
 
 
 def session_named(cluster: Cluster, name: str) -> bool:
-    return any(session["name"] == name for session in cluster.status().get("sessions", []))
+    request = cluster_pb2.ViewRequest(with_sessions=True).SerializeToString()
+    answers = [ask(address, VIEW, request, timeout_s=5) for address in cluster.masters().split(",")]
+    views = [cluster_pb2.ClusterView.FromString(answer) for answer in answers]
+    return any(session.name == name for view in views if view.is_leader for session in view.session_list)
 
 
 def test_bytes_of_a_killed_process_beyond_what_was_committed_are_zeros_when_the_file_grows(cluster: Cluster) -> None:

@@ -120,6 +120,21 @@ fn a_holder_that_ended_or_takes_too_long_loses_its_turn_and_what_it_sent_in_it()
 }
 
 #[test]
+fn appended_bytes_get_no_grant_once_their_turn_is_over() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    world.truncate(file, 5000).unwrap();
+    let other = world.register();
+    let grant = Op::GrantWrite(GrantWrite { inode: file, append: true, ..Default::default() });
+    as_session(&mut world, other, |world| world.name(append(file)).unwrap());
+    as_session(&mut world, other, |world| world.name(grant.clone()).unwrap());
+    let granted = world.state.chunk(1).unwrap().version;
+    world.truncate(file, 6000).unwrap();
+    assert!(world.state.chunk(1).unwrap().version > granted, "what it sent is void");
+    assert_eq!(as_session(&mut world, other, |world| reason(world, grant)), Reason::TurnLost);
+}
+
+#[test]
 fn a_change_of_size_ends_the_turn_and_inline_appends_wait_for_it() {
     let mut world = World::new();
     let file = world.create(ROOT, "f", 0o644).unwrap();

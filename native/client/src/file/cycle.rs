@@ -222,6 +222,14 @@ impl File {
         }
     }
 
+    /// The cycle, if there is one, ends without a commit; another one follows.
+    pub(super) fn break_off(&mut self) {
+        if let Some(cycle) = self.cycle.take() {
+            self.end_settling(&cycle.settling, false);
+            self.settle |= cycle.settle;
+        }
+    }
+
     /// The cycle is over without a commit; another one follows, at once the first time.
     fn try_again(&mut self, now: Now, settle: bool, error: Error, out: &mut Vec<Action>) {
         self.settle |= settle;

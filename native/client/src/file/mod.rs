@@ -245,7 +245,8 @@ impl File {
         if !self.is_body_known() {
             return Taken::NeedsBody;
         }
-        if !self.put_inline(offset, data) {
+        // Appended bytes are good only in their turn, which a write into the inode would not look at.
+        if append || !self.put_inline(offset, data) {
             self.outgrow();
             let (index, within) = (offset / CHUNK_BYTES, (offset % CHUNK_BYTES) as u32);
             let joins = self.writers.get(&index).is_some_and(|writer| writer.joins(within, append));
@@ -339,6 +340,7 @@ impl File {
                         failed: writer.trouble.failed.clone(),
                         chunk: Some(writer.chunk()),
                         take_over: now.mono_ms.saturating_sub(since) >= TAKE_OVER_AFTER_MS,
+                        append: writer.appends(),
                     };
                     out.push(Action::Grant { index: *index, request });
                 }
@@ -533,6 +535,11 @@ impl File {
     fn not_granted(&mut self, now: Now, index: u64, error: Error, out: &mut Vec<Action>) {
         let deadline_ms = self.limits.deadline_ms;
         let Some(writer) = self.writers.get_mut(&index) else { return };
+        if error.reason == Reason::TurnLost {
+            writer.pause(false);
+            self.break_off();
+            return self.lose_turn(out);
+        }
         let since = *writer.trouble.since_ms.get_or_insert(now.mono_ms);
         let late = now.mono_ms.saturating_sub(since) >= deadline_ms;
         let again = error.kind == ErrorKind::Unavailable || error.reason == Reason::TurnTaken;

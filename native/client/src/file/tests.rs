@@ -303,6 +303,31 @@ fn appended_bytes_that_lost_their_place_come_again_at_the_new_end_once() {
 }
 
 #[test]
+fn appended_bytes_whose_turn_is_over_are_not_even_sent_to_their_old_place() {
+    let mut stage = Stage::new();
+    append(&mut stage, b"mine");
+    turn(&mut stage, 200_000);
+    append(&mut stage, b"mine");
+    stage.tell(Event::Flush { settle: false });
+    let Some(Action::Grant { index, request }) = stage.take(|action| matches!(action, Action::Grant { .. })) else {
+        panic!("a grant is asked for")
+    };
+    assert!(request.append);
+    let lost = Error::stale("lost").because(Reason::TurnLost);
+    stage.tell(Event::Granted { index, outcome: Err(lost) });
+    assert!(stage.sends().is_empty() && stage.file.faults() == 0 && !stage.file.is_done(1));
+    turn(&mut stage, 100);
+    let (taken, actions) = stage.file.reappend(stage.now);
+    assert!(matches!(taken, Taken::At(_)));
+    stage.keep(actions);
+    stage.grant(None);
+    assert_eq!(stage.sends()[0].1, 100);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert!(stage.commit(Ok(())).append && stage.file.is_done(1));
+}
+
+#[test]
 fn a_full_window_asks_for_a_commit_and_a_failed_one_is_reported() {
     let mut stage = Stage::new();
     let piece = vec![3; 1 << 20];

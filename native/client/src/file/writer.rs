@@ -190,6 +190,11 @@ impl Writer {
         !self.held.is_empty()
     }
 
+    /// Appended bytes are among what is here: they are good only in their turn.
+    pub fn appends(&self) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.append) || self.pieces().any(|piece| piece.append)
+    }
+
     /// Something that is held was written up to `seq`.
     pub fn holds_up_to(&self, seq: u64) -> bool {
         self.held.iter().any(|piece| piece.seq <= seq)

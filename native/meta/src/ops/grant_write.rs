@@ -31,6 +31,10 @@ pub(crate) fn grant_write(cx: &mut Context, op: &GrantWrite) -> Result<NameReply
     if op.index >= MAX_FILE_BYTES / CHUNK_BYTES {
         return Err(errors::file_too_big(op.inode));
     }
+    if op.append && cx.tables.appender(op.inode).is_none_or(|holder| holder.session != cx.session) {
+        // The place of those bytes may be somebody else's by now.
+        return Err(errors::turn_lost(op.inode));
+    }
     let index = op.index as u32;
     let plan = plan(cx, op, index)?;
     let mode = cx.caller.mode_after_write(inode);
