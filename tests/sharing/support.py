@@ -5,6 +5,7 @@ The frames client does what a client may do, at the moment a test wants it: late
 
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import os
@@ -364,16 +365,18 @@ def pid_of(cluster: Cluster, name: str) -> int:
     return int(cluster.node(name)["pid"])
 
 
-# A process that has no file of a mount open. A child closes what it inherited, closing flushes, and a flush waits for the
-# very servers that the child is to start.
-_APART = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-if multiprocessing.parent_process() is None:
-    _APART.submit(os.getpid).result()
+@functools.cache
+def apart() -> concurrent.futures.ProcessPoolExecutor:
+    """A process that has no file of a mount open. A child closes what it inherited, closing flushes, and a flush waits for
+    the very servers that the child is to start."""
+    pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    pool.submit(os.getpid).result()
+    return pool
 
 
 def kill_all(cluster: Cluster, names: Sequence[str]) -> None:
     """kill -9, all at once."""
-    pids = _APART.submit(_pids, cluster).result()
+    pids = apart().submit(_pids, cluster).result()
     for name in names:
         os.kill(pids[name], signal.SIGKILL)
 
@@ -384,7 +387,7 @@ def _pids(cluster: Cluster) -> dict[str, int]:
 
 def restart_all(cluster: Cluster, names: Sequence[str]) -> None:
     """Start them (again), one after the other, each in good order; wait until every chunk has its copies."""
-    _APART.submit(_restart_all, cluster, names).result()
+    apart().submit(_restart_all, cluster, names).result()
 
 
 def _restart_all(cluster: Cluster, names: Sequence[str]) -> None:
@@ -416,6 +419,7 @@ def running_cluster(base: Path, *settings: str) -> Iterator[Cluster]:
     """A cluster with settings of its own."""
     if not os.path.exists("/dev/fuse"):
         pytest.skip("this machine has no /dev/fuse, so nothing can be mounted")
+    apart()
     cluster = Cluster(base / "c", port_offset=free_port_offset(), extra=[f"--set={one}" for one in settings])
     cluster.up()
     try:

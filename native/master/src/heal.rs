@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use wire::proto::{
-    BeginHeal, ChunkRef, ChunkState, CopyChunk, EndHeal, HealIntent, Replica, admin_command::Op,
+    BeginHeal, ChunkRef, ChunkState, CopyChunk, DigestChunk, EndHeal, HealIntent, Replica, admin_command::Op,
     server_command::Command,
 };
 
@@ -23,6 +23,8 @@ const MOST_WAITING: usize = 1024;
 /// A copy may take this long, and a second more for each of these bytes.
 const COPY_TIMEOUT: Duration = Duration::from_secs(20);
 const SLOWEST_BYTES_PER_SECOND: u32 = 1 << 20;
+/// How long a server may take to say what it holds, before writers are made to wait for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between attempts to end a heal that the log did not take.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const END_ATTEMPTS: usize = 5;
@@ -138,6 +140,7 @@ impl Node {
     }
 
     pub async fn heal(&self, term: u64, heal: &HealIntent) -> Result<()> {
+        self.require_answer(heal).await?;
         let begin = BeginHeal { chunk_id: heal.chunk_id, version: heal.version, target: heal.target };
         let chunk = self.committer.admin(term, Op::BeginHeal(begin)).await?.chunk;
         let chunk =
@@ -151,6 +154,17 @@ impl Node {
         let ended = self.end_heal(term, EndHeal { chunk_id: chunk.id, heal_id: chunk.heal_id, ok, stored_bytes }).await;
         copied?;
         ended
+    }
+
+    /// Writers wait while a copy is made, so not for a server that is paused and not known to be away yet. Whatever it says
+    /// of its copy, it is there.
+    async fn require_answer(&self, heal: &HealIntent) -> Result<()> {
+        let chunk = Some(ChunkRef { id: heal.chunk_id, version: heal.version });
+        let asked = Command::Digest(DigestChunk { chunk, fence: false });
+        match self.order(heal.target, asked, ANSWER_TIMEOUT).await {
+            Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Let the target fetch the chunk. -> bytes stored there.

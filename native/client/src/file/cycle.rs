@@ -37,6 +37,12 @@ pub struct Cycle {
     failed: Vec<(u64, u32, Error)>,
 }
 
+impl Cycle {
+    pub fn is_committing(&self) -> bool {
+        self.stage == Stage::Committing
+    }
+}
+
 impl File {
     pub(super) fn drive_cycle(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.cycle.is_none() && !self.begin_cycle(now) {

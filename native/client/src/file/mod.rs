@@ -535,6 +535,12 @@ impl File {
     fn not_granted(&mut self, now: Now, index: u64, error: Error, out: &mut Vec<Action>) {
         let deadline_ms = self.limits.deadline_ms;
         let Some(writer) = self.writers.get_mut(&index) else { return };
+        if error.reason == Reason::TurnLost && self.cycle.as_ref().is_some_and(Cycle::is_committing) {
+            // The commit under way may be what ended the turn: its answer tells.
+            writer.pause(true);
+            out.push(Action::Wait { timer: Timer::Grant(index), after_ms: FIRST_PAUSE_MS });
+            return;
+        }
         if error.reason == Reason::TurnLost {
             writer.pause(false);
             self.break_off();

@@ -13,6 +13,7 @@ use base::{Error, Result};
 use master::{Master, MasterConfig};
 use prost::Message;
 use tokio::sync::mpsc;
+use wire::proto::server_command::Command;
 use wire::proto::{
     self, ChunkReport, ClusterView, CommandResult, Credentials, Heartbeat, HeartbeatReply, Hello, Inventory, NameReply,
     NameRequest, RenewReply, RenewSession, Role, ServerCommand, ServerHello, ServerWelcome, ViewRequest,
@@ -341,8 +342,13 @@ impl ServerDouble {
     }
 
     pub async fn next_order(&mut self) -> ServerCommand {
-        let frame = tokio::time::timeout(PATIENCE, self.orders.recv()).await.expect("an order").unwrap();
-        ServerCommand::decode(frame.message).unwrap()
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.orders.recv()).await.expect("an order").unwrap();
+            let order = ServerCommand::decode(frame.message).unwrap();
+            let Some(Command::Digest(_)) = &order.command else { return order };
+            // Whether it is there, before writers are made to wait for it.
+            self.answer(&order, Ok(0)).await;
+        }
     }
 
     pub async fn answer(&self, command: &ServerCommand, outcome: Result<u32>) {
