@@ -242,6 +242,8 @@ def _storage() -> Board:
                     graph(
                         "Copies made",
                         (rate("mooseng_master_heals_total", "result"), "heals {{result}}"),
+                        (rate("mooseng_master_settled_chunks_total"), "chunks settled"),
+                        (rate("mooseng_master_differing_copies_total"), "copies that differed"),
                         (rate("mooseng_chunkserver_copies_total", "outcome"), "fetched {{outcome}}"),
                     ),
                     graph("Copied", (rate("mooseng_chunkserver_copied_bytes_total", "instance"), _NODE)),
