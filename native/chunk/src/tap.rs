@@ -1,12 +1,11 @@
 //! Tests only: a journal of everything written to a disk's slots, and failures on demand.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
 
 use crate::disk::Place;
+use crate::fs::FileHandle;
 
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -49,7 +48,7 @@ impl Tap {
         }
     }
 
-    pub fn put(&self, place: Place, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub fn put(&self, place: Place, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut fault = self.fault.lock();
         if let Some((part, left)) = fault.after_writes
             && part == place.1
@@ -61,7 +60,7 @@ impl Tap {
                     fault.after_writes = None;
                 }
                 let short = fault.short_bytes.min(bytes.len());
-                file.write_all_at(&bytes[..short], offset)?;
+                file.pwrite(&bytes[..short], offset)?;
                 return Err(io::Error::from_raw_os_error(fault.errno));
             }
         }

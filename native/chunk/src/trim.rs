@@ -8,6 +8,7 @@ use base::{Error, Result};
 
 use crate::counters::add;
 use crate::disk::Part;
+use crate::fs::FileHandle;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Slot, missing};
 use crate::types::{ChunkRef, Sender};
@@ -60,7 +61,7 @@ impl Slot {
         Ok(())
     }
 
-    fn punch(&self, data: &std::fs::File, first: usize) -> Result<()> {
+    fn punch(&self, data: &FileHandle, first: usize) -> Result<()> {
         let from = (first * BLOCK_BYTES) as u64;
         let length = ((BLOCKS_PER_CHUNK - first) * BLOCK_BYTES) as u64;
         if length == 0 {

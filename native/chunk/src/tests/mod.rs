@@ -6,6 +6,7 @@ mod faults;
 mod model;
 mod rot;
 mod rounds;
+mod simulated;
 mod threads;
 
 use std::path::{Path, PathBuf};
