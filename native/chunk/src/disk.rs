@@ -22,16 +22,6 @@ use crate::slot::Shared;
 /// Slots of one folder, as a shift.
 pub(crate) const FOLDER_SHIFT: u32 = 8;
 
-/// One of a slot's two files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Part {
-    Data,
-    Sums,
-}
-
-/// Slot number and file: what a write or sync goes to.
-pub(crate) type Place = (u64, Part);
-
 /// Why a disk takes no writes.
 #[derive(Clone, Debug)]
 enum Health {
@@ -60,9 +50,6 @@ pub(crate) struct Disk {
     /// Folders with names that may not be durable yet, and a number that is new with each name.
     new_names: Mutex<HashMap<u64, u64>>,
     names_made: AtomicU64,
-    /// Sees every write and sync, and can make them fail.
-    #[cfg(test)]
-    pub tap: crate::tap::Tap,
 }
 
 /// Room promised to one write, given back when it is dropped.
@@ -110,8 +97,6 @@ impl Disk {
             free: FreeSlots::default(),
             new_names: Mutex::default(),
             names_made: AtomicU64::new(0),
-            #[cfg(test)]
-            tap: crate::tap::Tap::default(),
         }
     }
 
@@ -198,41 +183,10 @@ impl Disk {
         }
     }
 
-    /// Write all of `bytes` at `offset` of a slot's file.
-    pub fn put(&self, place: Place, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.put(place, file, bytes, offset)?;
-        let _ = place;
-        file.pwrite(bytes, offset)
-    }
-
-    pub fn put_length(&self, place: Place, file: &FileHandle, length: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Length(length));
-        let _ = place;
-        file.truncate(length)
-    }
-
-    /// Give the space of a range back. Where the file system cannot, it stays taken.
-    pub fn punch(&self, place: Place, file: &FileHandle, from: u64, length: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Hole(from, length));
-        let _ = place;
-        file.punch_hole(from, length)
-    }
-
     /// fdatasync. A failure fences the disk for good: the kernel may call the next one a success.
-    pub fn sync(&self, place: Place, file: &FileHandle, doing: &str) -> Result<()> {
+    pub fn sync(&self, file: &FileHandle, doing: &str) -> Result<()> {
         self.check_writable()?;
-        #[cfg(test)]
-        let synced = self.tap.sync(place).and_then(|()| file.sync());
-        #[cfg(not(test))]
-        let synced = file.sync();
-        let _ = place;
-        synced.map_err(|error| self.sync_error(doing, &error))?;
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Synced);
-        Ok(())
+        file.sync().map_err(|error| self.sync_error(doing, &error))
     }
 
     fn sync_error(&self, doing: &str, error: &io::Error) -> Error {

@@ -26,8 +26,6 @@ pub mod sim;
 mod slot;
 mod store;
 mod table;
-#[cfg(test)]
-mod tap;
 mod trim;
 mod types;
 mod write;

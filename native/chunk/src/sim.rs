@@ -88,6 +88,7 @@ struct State {
     locked: bool,
     operations: u64,
     stop_at: Option<u64>,
+    stopped: bool,
     faults: Vec<(String, SimFault)>,
     /// Where it was mounted last.
     root: PathBuf,
@@ -122,6 +123,7 @@ impl State {
         if op != SimOp::Read {
             if self.stop_at == Some(self.operations) {
                 self.end_process();
+                self.stopped = true;
                 return Err(errno(libc::EIO));
             }
             self.operations += 1;
@@ -171,6 +173,7 @@ impl SimDisk {
             locked: false,
             operations: 0,
             stop_at: None,
+            stopped: false,
             faults: Vec::new(),
             root: PathBuf::new(),
         })))
@@ -180,6 +183,7 @@ impl SimDisk {
     pub(crate) fn mount(&self, path: &Path) -> Mount {
         let mut state = self.0.lock();
         state.root = path.to_path_buf();
+        state.stopped = false;
         Mount::new(self.clone(), path, state.process)
     }
 
@@ -205,11 +209,12 @@ impl SimDisk {
     pub fn stop_after(&self, operations: u64) {
         let mut state = self.0.lock();
         state.stop_at = Some(state.operations + operations);
+        state.stopped = false;
     }
 
-    /// Whether nothing runs any more since `stop_after`: the process ended there.
+    /// Whether the process ended where `stop_after` said; until the disk is opened again.
     pub fn is_stopped(&self) -> bool {
-        self.0.lock().stop_at.is_none()
+        self.0.lock().stopped
     }
 
     /// Changes and syncs so far.

@@ -401,11 +401,3 @@ impl Inner {
         }
     }
 }
-
-#[cfg(test)]
-impl Store {
-    /// The disk behind a configured directory.
-    pub(crate) fn disk_for_tests(&self, index: usize) -> Arc<Disk> {
-        self.inner.open_disks().find(|disk| disk.index == index).cloned().expect("an open disk")
-    }
-}

@@ -7,7 +7,6 @@ use base::limits::{BLOCK_BYTES, BLOCKS_PER_CHUNK, CHUNK_BYTES};
 use base::{Error, Result};
 
 use crate::counters::add;
-use crate::disk::Part;
 use crate::fs::FileHandle;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Slot, missing};
@@ -67,6 +66,6 @@ impl Slot {
         if length == 0 {
             return Ok(());
         }
-        self.disk.punch((self.number, Part::Data), data, from, length).map_err(|error| self.data_error(&error))
+        data.punch_hole(from, length).map_err(|error| self.data_error(&error))
     }
 }

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use crate::beside::Beside;
 use crate::cache::Cache;
 use crate::counters::Counting;
-use crate::disk::{Disk, Part};
+use crate::disk::Disk;
 use crate::env::Env;
 use crate::fs::FileHandle;
 use crate::layout::Header;
@@ -307,25 +307,25 @@ impl Slot {
     // ---- the two files ----
 
     pub fn put_data(&self, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let put = self.disk.put((self.number, Part::Data), file, bytes, offset);
+        let put = file.pwrite(bytes, offset);
         self.data_dirty.store(true, Ordering::Release);
         put
     }
 
     pub fn put_sums(&self, files: &Files, bytes: &[u8], offset: u64) -> Result<()> {
-        let put = self.disk.put((self.number, Part::Sums), &files.sums, bytes, offset);
+        let put = files.sums.pwrite(bytes, offset);
         self.sums_dirty.store(true, Ordering::Release);
         put.map_err(|error| self.table_error(&error))
     }
 
     fn sync_data(&self, files: &Files, doing: &str) -> Result<()> {
         self.data_dirty.store(false, Ordering::Release);
-        self.disk.sync((self.number, Part::Data), &files.data, doing)
+        self.disk.sync(&files.data, doing)
     }
 
     fn sync_sums(&self, files: &Files, doing: &str) -> Result<()> {
         self.sums_dirty.store(false, Ordering::Release);
-        self.disk.sync((self.number, Part::Sums), &files.sums, doing)
+        self.disk.sync(&files.sums, doing)
     }
 
     // ---- recovery ----

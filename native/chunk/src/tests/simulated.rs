@@ -9,7 +9,19 @@ use crate::Store;
 use crate::sim::SimDisk;
 use crate::types::StoreConfig;
 
-pub const ROOT: &str = "/disk";
+const ROOT: &str = "/disk";
+
+pub fn new_disk() -> SimDisk {
+    SimDisk::new(1 << 30, 1)
+}
+
+pub fn open(disk: &SimDisk) -> Store {
+    try_open(disk).expect("the store opens")
+}
+
+pub fn try_open(disk: &SimDisk) -> base::Result<Store> {
+    Store::open_simulated(super::config(&[Path::new(ROOT)]), std::slice::from_ref(disk), 1)
+}
 
 /// A store on one simulated disk, with `open_slots` of its chunks open at a time.
 pub fn open_on(disk: &SimDisk, open_slots: usize) -> Store {
