@@ -109,7 +109,6 @@ impl State {
     fn end_process(&mut self) {
         self.process += 1;
         self.locked = false;
-        self.stop_at = None;
         self.tree.forget_unreachable();
     }
 
@@ -123,6 +122,7 @@ impl State {
         if op != SimOp::Read {
             if self.stop_at == Some(self.operations) {
                 self.end_process();
+                self.stop_at = None;
                 self.stopped = true;
                 return Err(errno(libc::EIO));
             }
@@ -196,6 +196,7 @@ impl SimDisk {
     pub fn power_cut(&self, seed: u64) {
         let mut state = self.0.lock();
         state.end_process();
+        state.stop_at = None;
         state.tree.lose_power(&mut Luck::new(seed));
         state.tree.forget_unreachable();
     }
@@ -205,7 +206,7 @@ impl SimDisk {
         self.0.lock().tree.sync_all();
     }
 
-    /// Let `operations` more be done, and end the process instead of the next one.
+    /// Let `operations` more be done, and end the process instead of the next one. A power cut or `restore` forgets it.
     pub fn stop_after(&self, operations: u64) {
         let mut state = self.0.lock();
         state.stop_at = Some(state.operations + operations);
@@ -230,6 +231,7 @@ impl SimDisk {
     pub fn restore(&self, image: &SimImage) {
         let mut state = self.0.lock();
         state.end_process();
+        state.stop_at = None;
         state.tree = image.0.clone();
         state.tree.forget_unreachable();
     }

@@ -82,6 +82,8 @@ impl Slot {
             control.durable_pages = control.written;
         }
         if !control.header.clean && self.disk.writable() {
+            // As whoever made the slot's files may have been killed before: a sync finds nothing left to do.
+            self.disk.sync_names(self.number)?;
             control.header.clean = true;
             control.header.pages = control.durable_pages;
             control.header.present = table.present();

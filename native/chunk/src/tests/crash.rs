@@ -9,7 +9,7 @@ use base::limits::BLOCK_BYTES;
 use proptest::prelude::*;
 
 use super::model::{Op, SPAN, ops};
-use super::simulated::{new_disk, open, open_on, try_open};
+use super::simulated::{config_of_one, env_of_one, new_disk, open, try_open};
 use super::{chunk, copy_tree, get, new_folder, noise, put};
 use crate::Store;
 use crate::sim::{SimDisk, SimImage};
@@ -220,15 +220,26 @@ fn with_fresh_ids(ops: Vec<Op>) -> Vec<Op> {
     ops.into_iter().map(rename).collect()
 }
 
-/// Do `ops` on a new disk until it stops after `cut` operations; the disk, and the model of what it may hold.
-fn run_until(ops: &[Op], cut: u64) -> (SimDisk, Model) {
+/// Do `ops` on a new disk, with two slots open at a time, until it stops after `cut` operations; the disk, and the model of what it may hold.
+fn run_until(ops: &[Op], spare_slots: usize, cut: u64) -> (SimDisk, Model) {
     let disk = new_disk();
-    let store = open_on(&disk, 2);
+    let open = || {
+        let env = env_of_one(&disk).with_open_slots(2).with_spare_slots(spare_slots);
+        Store::open_in(config_of_one(), env)
+    };
+    let mut store = open().expect("the store opens");
     disk.stop_after(cut);
     let mut model = Model::new();
     for op in ops {
         let (during, after) = step(&model, op);
-        let done = act(&store, &model, op);
+        let done = match op {
+            // The process alone ends: everything written is there, durable or not.
+            Op::Reopen => {
+                disk.kill();
+                open().map(|again| store = again)
+            }
+            op => act(&store, &model, op),
+        };
         if disk.is_stopped() {
             return (disk, during);
         }
@@ -277,10 +288,11 @@ fn crash(disk: &SimDisk, seed: u64) {
 
 fn crash_and_look(
     ops: &[Op],
+    spare_slots: usize,
     cut: u64,
     seeds: impl IntoIterator<Item = u64>,
 ) -> std::result::Result<(), TestCaseError> {
-    let (disk, model) = run_until(ops, cut);
+    let (disk, model) = run_until(ops, spare_slots, cut);
     let image = disk.snapshot();
     for seed in seeds {
         disk.restore(&image);
@@ -291,9 +303,9 @@ fn crash_and_look(
 }
 
 /// Operations that `ops` take on a new disk.
-fn operations(ops: &[Op]) -> u64 {
-    let before = run_until(&[], u64::MAX >> 1).0.operations();
-    run_until(ops, u64::MAX >> 1).0.operations() - before
+fn operations(ops: &[Op], spare_slots: usize) -> u64 {
+    let before = run_until(&[], spare_slots, u64::MAX >> 1).0.operations();
+    run_until(ops, spare_slots, u64::MAX >> 1).0.operations() - before
 }
 
 proptest! {
@@ -302,10 +314,11 @@ proptest! {
     #[test]
     fn a_power_cut_leaves_old_or_new_and_never_rot(ops in prop::collection::vec(ops(3), 1..25), seed: u32) {
         let ops = with_fresh_ids(ops);
-        let all = operations(&ops) + 1;
+        let spare_slots = seed as usize % 2 * 2;
+        let all = operations(&ops, spare_slots) + 1;
         for i in 0..6 {
             let seed = u64::from(seed) + i;
-            crash_and_look(&ops, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) % all, [seed * 5, seed * 5 + 1])?;
+            crash_and_look(&ops, spare_slots, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) % all, [seed * 5, seed * 5 + 1])?;
         }
     }
 }
@@ -323,6 +336,7 @@ fn every_crash_point_of_a_chunks_life_leaves_old_or_new_and_never_rot() {
         write(1, 4096, 4),
         Op::Sync { id: 1 },
         Op::Trim { id: 1, length: 6000 },
+        Op::Reopen,
         Op::Delete { id: 2 },
         Op::Flush,
         // Into slots that had another chunk.
@@ -338,8 +352,40 @@ fn every_crash_point_of_a_chunks_life_leaves_old_or_new_and_never_rot() {
         Op::Flush,
         Op::Copy { id: 4, keep: true },
     ];
-    for cut in 0..=operations(&ops) {
-        crash_and_look(&ops, cut, 0..12).expect("old or new");
+    for spare_slots in [0, 2] {
+        for cut in 0..=operations(&ops, spare_slots) {
+            crash_and_look(&ops, spare_slots, cut, 0..8).expect("old or new");
+        }
+    }
+}
+
+/// A store without spare slots on a disk: each new chunk makes two names.
+fn without_spares(disk: &SimDisk) -> Store {
+    Store::open_in(config_of_one(), env_of_one(disk).with_spare_slots(0)).expect("the store opens")
+}
+
+#[test]
+fn a_fence_of_a_chunk_that_was_never_synced_outlives_a_power_cut() {
+    for seed in 0..20 {
+        let disk = new_disk();
+        let store = without_spares(&disk);
+        put(&store, chunk(1, 1), 0, b"data").expect("a write");
+        assert_eq!(store.fence(chunk(1, 4)), Ok(4));
+        disk.power_cut(seed);
+        let found: Vec<u32> = open(&disk).inventory().iter().map(|entry| entry.version).collect();
+        assert_eq!(found, [4], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_chunk_that_a_killed_server_left_is_durable_after_the_first_sync_of_the_next() {
+    for seed in 0..20 {
+        let disk = new_disk();
+        put(&without_spares(&disk), chunk(1, 1), 0, b"data").expect("a write");
+        disk.kill();
+        without_spares(&disk).sync(chunk(1, 1)).expect("a sync");
+        disk.power_cut(seed);
+        assert_eq!(get(&open(&disk), chunk(1, 1), 0, 4).expect("it is there"), b"data", "seed {seed}");
     }
 }
 

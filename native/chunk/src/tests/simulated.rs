@@ -20,14 +20,20 @@ pub fn open(disk: &SimDisk) -> Store {
 }
 
 pub fn try_open(disk: &SimDisk) -> base::Result<Store> {
-    Store::open_simulated(super::config(&[Path::new(ROOT)]), std::slice::from_ref(disk), 1)
+    Store::open_simulated(config_of_one(), std::slice::from_ref(disk), 1)
+}
+
+pub fn config_of_one() -> StoreConfig {
+    super::config(&[Path::new(ROOT)])
+}
+
+pub fn env_of_one(disk: &SimDisk) -> crate::Env {
+    crate::Env::simulated(&config_of_one().disks, std::slice::from_ref(disk), 1)
 }
 
 /// A store on one simulated disk, with `open_slots` of its chunks open at a time.
-pub fn open_on(disk: &SimDisk, open_slots: usize) -> Store {
-    let config = super::config(&[Path::new(ROOT)]);
-    let env = crate::Env::simulated(&config.disks, std::slice::from_ref(disk), 1).with_open_slots(open_slots);
-    Store::open_in(config, env).expect("the store opens")
+fn open_on(disk: &SimDisk, open_slots: usize) -> Store {
+    Store::open_in(config_of_one(), env_of_one(disk).with_open_slots(open_slots)).expect("the store opens")
 }
 
 fn two(disks: &[SimDisk]) -> StoreConfig {
