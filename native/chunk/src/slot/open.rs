@@ -74,6 +74,11 @@ impl Slot {
         let mut table = found.table;
         control.written = control.header.pages;
         control.durable_pages = control.header.pages;
+        if !control.header.clean && self.disk.writable() {
+            // Before anything says that the data is there: whoever made the files may have been killed before it made
+            // their names durable, and a later sync finds nothing left to do.
+            self.disk.sync_names(self.number)?;
+        }
         if found.changed_pages != 0 && self.disk.writable() {
             self.sync_data(files, "recovering a chunk")?;
             self.write_pages(control, &mut table, files, found.changed_pages)?;
@@ -82,8 +87,6 @@ impl Slot {
             control.durable_pages = control.written;
         }
         if !control.header.clean && self.disk.writable() {
-            // As whoever made the slot's files may have been killed before: a sync finds nothing left to do.
-            self.disk.sync_names(self.number)?;
             control.header.clean = true;
             control.header.pages = control.durable_pages;
             control.header.present = table.present();
