@@ -22,6 +22,9 @@
 //! | `digest()` | a hash of every name and byte, durable and not |
 //! | `used_bytes()` | what files take, in pages of 4 KiB |
 //!
+//! The clock must be later at each opening, as real ones are: a chunk's incarnation is the time of its creation, or one
+//! more than the last, and tells its entries from those of a chunk that a crash took off the disk.
+//!
 //! Of a store whose disk was killed every operation fails with EIO; drop it before or after, as you like. Bytes are in
 //! sparse pages, shared between the cache, the durable state and images: a chunk costs what is written to it.
 

@@ -328,6 +328,7 @@ fn every_crash_point_of_a_chunks_life_leaves_old_or_new_and_never_rot() {
     let write = |id: u64, offset: u32, seed: u64| Op::Write { id, offset, length: 3 * BLOCK_BYTES, seed };
     let ops = [
         write(1, 0, 1),
+        Op::Reopen,
         Op::Sync { id: 1 },
         write(2, 50, 2),
         // Over stable blocks, into absent ones.

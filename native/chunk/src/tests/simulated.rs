@@ -20,7 +20,12 @@ pub fn open(disk: &SimDisk) -> Store {
 }
 
 pub fn try_open(disk: &SimDisk) -> base::Result<Store> {
-    Store::open_simulated(config_of_one(), std::slice::from_ref(disk), 1)
+    Store::open_simulated(config_of_one(), std::slice::from_ref(disk), now_ns(disk))
+}
+
+/// Later at each opening, as a clock is: a chunk's incarnation tells it from those that a crash took off the disk.
+fn now_ns(disk: &SimDisk) -> i64 {
+    1_000_000 * (1 + disk.operations() as i64)
 }
 
 pub fn config_of_one() -> StoreConfig {
@@ -28,7 +33,7 @@ pub fn config_of_one() -> StoreConfig {
 }
 
 pub fn env_of_one(disk: &SimDisk) -> crate::Env {
-    crate::Env::simulated(&config_of_one().disks, std::slice::from_ref(disk), 1)
+    crate::Env::simulated(&config_of_one().disks, std::slice::from_ref(disk), now_ns(disk))
 }
 
 /// A store on one simulated disk, with `open_slots` of its chunks open at a time.
