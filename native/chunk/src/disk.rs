@@ -4,19 +4,16 @@
 //! owned by one `Slot`.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{Error, Result};
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
 use crate::free::FreeSlots;
+use crate::fs::{Access, FileHandle, Fs};
 use crate::identity;
 use crate::layout::slot_path;
 use crate::probe::Probe;
@@ -24,16 +21,6 @@ use crate::slot::Shared;
 
 /// Slots of one folder, as a shift.
 pub(crate) const FOLDER_SHIFT: u32 = 8;
-
-/// One of a slot's two files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Part {
-    Data,
-    Sums,
-}
-
-/// Slot number and file: what a write or sync goes to.
-pub(crate) type Place = (u64, Part);
 
 /// Why a disk takes no writes.
 #[derive(Clone, Debug)]
@@ -50,8 +37,9 @@ pub(crate) struct Disk {
     pub probe: Probe,
     pub chunks: AtomicU64,
     pub shared: Arc<Shared>,
+    pub fs: Fs,
     /// Holds the exclusive lock of the directory.
-    directory: File,
+    directory: FileHandle,
     reserve_bytes: u64,
     /// Room that chunks made lately may still take.
     promised_bytes: AtomicU64,
@@ -62,9 +50,6 @@ pub(crate) struct Disk {
     /// Folders with names that may not be durable yet, and a number that is new with each name.
     new_names: Mutex<HashMap<u64, u64>>,
     names_made: AtomicU64,
-    /// Sees every write and sync, and can make them fail.
-    #[cfg(test)]
-    pub tap: crate::tap::Tap,
 }
 
 /// Room promised to one write, given back when it is dropped.
@@ -90,7 +75,7 @@ impl Disk {
     pub fn new(
         index: usize,
         path: &Path,
-        directory: File,
+        directory: FileHandle,
         uuid: [u8; 16],
         probe: Probe,
         reserve_bytes: u64,
@@ -102,6 +87,7 @@ impl Disk {
             uuid,
             probe,
             chunks: AtomicU64::new(0),
+            fs: shared.env.fs(index),
             shared,
             directory,
             reserve_bytes,
@@ -111,8 +97,6 @@ impl Disk {
             free: FreeSlots::default(),
             new_names: Mutex::default(),
             names_made: AtomicU64::new(0),
-            #[cfg(test)]
-            tap: crate::tap::Tap::default(),
         }
     }
 
@@ -186,7 +170,7 @@ impl Disk {
     /// Fence the disk when its directory went away under the store.
     pub fn check_present(&self) {
         let file = self.path.join(identity::FILE_NAME);
-        if let Err(error) = fs::symlink_metadata(&file)
+        if let Err(error) = self.fs.check_exists(&file)
             && matches!(
                 error.raw_os_error(),
                 Some(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ESTALE | libc::ENODEV)
@@ -199,44 +183,10 @@ impl Disk {
         }
     }
 
-    /// Write all of `bytes` at `offset` of a slot's file.
-    pub fn put(&self, place: Place, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.put(place, file, bytes, offset)?;
-        let _ = place;
-        file.write_all_at(bytes, offset)
-    }
-
-    pub fn put_length(&self, place: Place, file: &File, length: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Length(length));
-        let _ = place;
-        file.set_len(length)
-    }
-
-    /// Give the space of a range back. Where the file system cannot, it stays taken.
-    pub fn punch(&self, place: Place, file: &File, from: u64, length: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Hole(from, length));
-        let _ = place;
-        match rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, length) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// fdatasync. A failure fences the disk for good: the kernel may call the next one a success.
-    pub fn sync(&self, place: Place, file: &File, doing: &str) -> Result<()> {
+    pub fn sync(&self, file: &FileHandle, doing: &str) -> Result<()> {
         self.check_writable()?;
-        #[cfg(test)]
-        let synced = self.tap.sync(place).and_then(|()| file.sync_data());
-        #[cfg(not(test))]
-        let synced = file.sync_data();
-        let _ = place;
-        synced.map_err(|error| self.sync_error(doing, &error))?;
-        #[cfg(test)]
-        self.tap.note(place, crate::tap::Change::Synced);
-        Ok(())
+        file.sync().map_err(|error| self.sync_error(doing, &error))
     }
 
     fn sync_error(&self, doing: &str, error: &io::Error) -> Error {
@@ -268,7 +218,7 @@ impl Disk {
 
     fn sync_folder(&self, slot: u64) -> Result<()> {
         let folder = self.folder(slot);
-        let file = File::open(&folder).map_err(|error| self.error("opening a slot folder", &error))?;
+        let file = self.fs.open_dir(&folder).map_err(|error| self.error("opening a slot folder", &error))?;
         self.check_writable()?;
         file.sync_all().map_err(|error| self.sync_error("syncing a slot folder", &error))
     }
@@ -289,15 +239,15 @@ impl Disk {
 
     /// The file system that the directory lies on.
     pub fn device(&self) -> Option<u64> {
-        rustix::fs::fstat(&self.directory).ok().map(|stat| stat.st_dev)
+        self.directory.device().ok()
     }
 
     /// What new data may use, warm slots included.
     pub fn room(&self) -> io::Result<Room> {
-        let stat = rustix::fs::fstatvfs(&self.directory)?;
-        let total_bytes = stat.f_blocks * stat.f_frsize;
+        let stat = self.directory.statvfs()?;
+        let total_bytes = stat.total_bytes;
         let warm_bytes = self.free.warm_bytes();
-        let free_bytes = (stat.f_bavail * stat.f_frsize + warm_bytes).saturating_sub(self.reserve(total_bytes));
+        let free_bytes = (stat.available_bytes + warm_bytes).saturating_sub(self.reserve(total_bytes));
         Ok(Room { total_bytes, free_bytes })
     }
 
@@ -336,37 +286,34 @@ impl Disk {
     }
 
     fn has_room_for_claims(&self) -> Result<bool> {
-        let stat = rustix::fs::fstatvfs(&self.directory)
-            .map_err(|error| self.error("reading a disk's free space", &error.into()))?;
-        let wanted = self.claimed_bytes.load(Ordering::Acquire) + self.reserve(stat.f_blocks * stat.f_frsize);
-        Ok(stat.f_bavail * stat.f_frsize >= wanted)
+        let stat = self.directory.statvfs().map_err(|error| self.error("reading a disk's free space", &error))?;
+        let wanted = self.claimed_bytes.load(Ordering::Acquire) + self.reserve(stat.total_bytes);
+        Ok(stat.available_bytes >= wanted)
     }
 
     /// Well away from being full: what is free may stay allocated for later.
     pub fn is_roomy(&self) -> bool {
-        rustix::fs::fstatvfs(&self.directory).is_ok_and(|stat| {
-            stat.f_bavail > stat.f_blocks / 10 && stat.f_bavail * stat.f_frsize > 2 * self.reserve_bytes
+        self.directory.statvfs().is_ok_and(|stat| {
+            stat.available_bytes > stat.total_bytes / 10 && stat.available_bytes > 2 * self.reserve_bytes
         })
     }
 
     /// Open a slot's file, creating it and its folder when `create`.
-    pub fn open_file(&self, slot: u64, path: &Path, create: bool, extra_flags: i32) -> io::Result<File> {
-        use std::os::unix::fs::OpenOptionsExt;
+    pub fn open_file(&self, slot: u64, path: &Path, create: bool, direct: bool) -> io::Result<FileHandle> {
         let writable = self.writable();
-        let mut options = OpenOptions::new();
-        options.read(true).write(writable).custom_flags(extra_flags);
-        match options.open(path) {
+        let access = Access { write: writable, direct, ..Access::READ };
+        match self.fs.open(path, access) {
             Err(error) if create && writable && error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        options.create(true);
-        let made = match options.open(path) {
+        let access = Access { create: true, ..access };
+        let made = match self.fs.open(path, access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = path.parent().unwrap_or(&self.path);
                 // Only below a directory that is still there: never grow a tree under a lost mount point.
-                fs::create_dir(folder)?;
-                File::open(self.path.join("chunks"))?.sync_all()?;
-                options.open(path)
+                self.fs.create_dir(folder)?;
+                self.fs.sync_dir(&self.path.join("chunks"))?;
+                self.fs.open(path, access)
             }
             other => other,
         };

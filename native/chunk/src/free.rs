@@ -4,19 +4,15 @@
 //! power cut could bring the former chunk back, over data that is not its own: it would look like rot.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::Result;
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, FOLDER_SHIFT, Part};
+use crate::disk::{Disk, FOLDER_SHIFT};
+use crate::fs::Access;
 
-/// Free slots made ahead, so that a new chunk creates no file: at least this many, twice what the last round took, and
-/// at most `MAX_SPARE_SLOTS`. Fewer, and a burst of small files waits for creates; more only costs inodes.
-const SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 32 };
-const MAX_SPARE_SLOTS: usize = if cfg!(test) { 2 } else { 1024 };
 /// Allocation kept in free slots, at most: writing over allocated extents measured 25 % faster than over fresh ones.
 const MAX_WARM_BYTES: u64 = 1 << 30;
 /// How long it is kept. Shorter, and files that replace each other pay for fresh extents; longer, and whoever deletes
@@ -33,7 +29,8 @@ struct FreeSlot {
     number: u64,
     /// Bytes that its data file still has allocated.
     warm_bytes: u64,
-    since: Instant,
+    /// By the store's clock.
+    since: Duration,
 }
 
 #[derive(Default)]
@@ -94,6 +91,10 @@ impl Lists {
 }
 
 impl Disk {
+    fn now(&self) -> Duration {
+        self.shared.env.clock.monotonic()
+    }
+
     /// A free slot (with allocation if there is one), else a new number.
     pub fn take_slot(&self) -> Taken {
         self.free.lists.lock().take()
@@ -103,7 +104,7 @@ impl Disk {
     pub fn give_slot(&self, number: u64, warm_bytes: u64) {
         let mut free = self.free.lists.lock();
         free.warm_bytes += warm_bytes;
-        let slot = FreeSlot { number, warm_bytes, since: Instant::now() };
+        let slot = FreeSlot { number, warm_bytes, since: self.now() };
         if warm_bytes > 0 {
             free.ready.push_back(slot);
         } else {
@@ -115,7 +116,7 @@ impl Disk {
     pub fn give_freed(&self, number: u64, warm_bytes: u64) {
         let mut free = self.free.lists.lock();
         free.warm_bytes += warm_bytes;
-        free.freed.push_back(FreeSlot { number, warm_bytes, since: Instant::now() });
+        free.freed.push_back(FreeSlot { number, warm_bytes, since: self.now() });
     }
 
     /// Tell the disk that slots below `next` exist.
@@ -127,7 +128,7 @@ impl Disk {
     /// Make the headers of freed slots durable; then they are ready, and what they need not keep allocated is given
     /// back. Called in the background.
     pub fn settle_some(&self) {
-        self.settle(Some(Instant::now() + SETTLING_AT_ONCE));
+        self.settle(Some(self.now() + SETTLING_AT_ONCE));
     }
 
     /// On a disk that is nearly full, give what freed slots keep back before a new chunk is made.
@@ -138,9 +139,9 @@ impl Disk {
         }
     }
 
-    fn settle(&self, until: Option<Instant>) {
+    fn settle(&self, until: Option<Duration>) {
         let _one = self.free.settling.lock();
-        while self.writable() && until.is_none_or(|until| Instant::now() < until) {
+        while self.writable() && until.is_none_or(|until| self.now() < until) {
             let slot = {
                 let mut free = self.free.lists.lock();
                 let Some(slot) = free.freed.pop_front() else { return };
@@ -156,8 +157,8 @@ impl Disk {
     }
 
     fn make_ready(&self, slot: &FreeSlot) -> Result<()> {
-        match File::open(self.sums_path(slot.number)) {
-            Ok(file) => self.sync((slot.number, Part::Sums), &file, "syncing the header of a free slot")?,
+        match self.fs.open(&self.sums_path(slot.number), Access::READ) {
+            Ok(file) => self.sync(&file, "syncing the header of a free slot")?,
             // It never had one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if slot.warm_bytes == 0 {
@@ -185,8 +186,8 @@ impl Disk {
     /// Give the allocation of a ready slot back; whether that was done.
     fn empty(&self, number: u64) -> bool {
         let path = self.data_path(number);
-        let opened = OpenOptions::new().write(true).open(&path);
-        match opened.and_then(|file| self.put_length((number, Part::Data), &file, 0)) {
+        let opened = self.fs.open(&path, Access::WRITE);
+        match opened.and_then(|file| file.truncate(0)) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot empty the data file of a free slot");
@@ -208,10 +209,11 @@ impl Disk {
     }
 
     /// Give the allocation of slots back that nobody took for a while. Called in the background.
-    pub fn cool(&self, now: Instant) {
+    pub fn cool(&self) {
+        let now = self.now();
         let cold: Vec<FreeSlot> = {
             let mut free = self.free.lists.lock();
-            let is_cold = |slot: &FreeSlot| slot.warm_bytes > 0 && now.duration_since(slot.since) >= WARM_FOR;
+            let is_cold = |slot: &FreeSlot| slot.warm_bytes > 0 && now.saturating_sub(slot.since) >= WARM_FOR;
             let (mut cold, kept) = std::mem::take(&mut free.ready).into_iter().partition::<Vec<_>, _>(is_cold);
             free.ready = kept.into();
             let later = cold.split_off(cold.len().min(COOLED_AT_ONCE));
@@ -232,7 +234,8 @@ impl Disk {
         }
         let numbers: Vec<u64> = {
             let mut free = self.free.lists.lock();
-            let wanted = (2 * std::mem::take(&mut free.taken)).clamp(SPARE_SLOTS, MAX_SPARE_SLOTS);
+            let wanted = (2 * std::mem::take(&mut free.taken))
+                .clamp(self.shared.env.spare_slots, self.shared.env.max_spare_slots);
             let missing = wanted.saturating_sub(free.ready.len() + free.freed.len());
             (0..missing).map(|_| free.new_number()).collect()
         };
@@ -254,7 +257,7 @@ impl Disk {
 
     fn create_files(&self, number: u64) -> Result<()> {
         for path in [self.data_path(number), self.sums_path(number)] {
-            self.open_file(number, &path, true, 0).map_err(|error| self.error("creating a spare slot", &error))?;
+            self.open_file(number, &path, true, false).map_err(|error| self.error("creating a spare slot", &error))?;
         }
         Ok(())
     }

@@ -2,13 +2,14 @@
 //! Source: FORMAT.md, "Chunkserver directory".
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base::crc::crc32c;
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::fs::Fs;
 
 pub const FILE_NAME: &str = "mooseng-disk.json";
 const MAGIC: &str = "mooseng-disk";
@@ -32,9 +33,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn new(cluster_id: &str, server_id: u32) -> io::Result<Identity> {
+    pub fn new(fs: &Fs, cluster_id: &str, server_id: u32) -> io::Result<Identity> {
         let mut random = [0u8; 16];
-        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        fs.random(&mut random)?;
         Ok(Identity {
             magic: MAGIC.to_string(),
             format: FORMAT,
@@ -76,11 +77,10 @@ impl Identity {
     }
 
     /// The directory's identity; None when it has none.
-    pub fn load(directory: &Path) -> Result<Option<Identity>> {
+    pub fn load(fs: &Fs, directory: &Path) -> Result<Option<Identity>> {
         let path = directory.join(FILE_NAME);
-        let mut text = Vec::new();
-        match File::open(&path) {
-            Ok(file) => file.take(MAX_BYTES).read_to_end(&mut text)?,
+        let text = match fs.read_small(&path, MAX_BYTES) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
@@ -96,15 +96,11 @@ impl Identity {
     }
 
     /// Replace the directory's identity atomically and durably.
-    pub fn save(&mut self, directory: &Path) -> io::Result<()> {
+    pub fn save(&mut self, fs: &Fs, directory: &Path) -> io::Result<()> {
         self.checksum = self.sum();
-        let new = directory.join(format!("{FILE_NAME}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(self).map_err(io::Error::other)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&new, directory.join(FILE_NAME))?;
-        File::open(directory)?.sync_all()
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
+        text.push(b'\n');
+        fs.replace_small(&directory.join(FILE_NAME), &text)
     }
 }
 
@@ -127,9 +123,9 @@ pub fn check_owner(path: &Path, identity: &Identity, cluster_id: &str, server_id
 }
 
 /// What a directory without identity may hold and still count as empty.
-pub fn is_empty(directory: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
+pub fn is_empty(fs: &Fs, directory: &Path) -> io::Result<bool> {
+    for path in fs.list(directory)? {
+        let name = path.file_name().unwrap_or_default();
         // An unfinished format of ours leaves the third.
         if name != "lost+found" && name != format!("{FILE_NAME}.new").as_str() {
             return Ok(false);

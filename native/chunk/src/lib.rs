@@ -10,7 +10,9 @@ mod cache;
 mod copy;
 mod counters;
 mod disk;
+mod env;
 mod free;
+mod fs;
 mod identity;
 mod layout;
 mod open;
@@ -19,11 +21,11 @@ mod read;
 mod recover;
 mod rounds;
 mod scrub;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod slot;
 mod store;
 mod table;
-#[cfg(test)]
-mod tap;
 mod trim;
 mod types;
 mod write;
@@ -33,6 +35,7 @@ mod tests;
 
 pub use copy::Copy;
 pub use counters::Counters;
+pub use env::Env;
 pub use store::Store;
 pub use types::{
     BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, Sender, StoreConfig,

@@ -1,24 +1,20 @@
 //! Opening a store's directories: whose they are, what they hold, and which copy of a chunk counts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use base::{Error, Result};
-use rustix::fs::FlockOperation;
 
 use crate::disk::Disk;
+use crate::env::Env;
+use crate::fs::{Access, Fs};
 use crate::identity::{Identity, check_owner, is_empty};
 use crate::layout::{HEADER_SPACE, Headers, choose_header};
 use crate::probe::{Probe, probe};
-use crate::slot::{Shared, Slot, allocated_bytes, read_up_to};
+use crate::slot::{Shared, Slot, read_up_to};
 use crate::types::StoreConfig;
-
-/// Too short, and a restart finds its own predecessor; too long, and a real conflict is reported late.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A configured directory as it came up.
 pub(crate) enum Place {
@@ -38,8 +34,9 @@ struct Scan {
 pub(crate) fn open_places(config: &StoreConfig, shared: &Arc<Shared>) -> Result<Vec<Place>> {
     let mut identities: Vec<Option<Identity>> = Vec::new();
     let mut troubles: Vec<Option<String>> = Vec::new();
-    for path in &config.disks {
-        match usable(path).and_then(|()| Ok(Identity::load(path)?)) {
+    for (index, path) in config.disks.iter().enumerate() {
+        let fs = shared.env.fs(index);
+        match usable(&fs, path).and_then(|()| Ok(Identity::load(&fs, path)?)) {
             Ok(identity) => {
                 if let Some(identity) = &identity {
                     check_owner(path, identity, &config.cluster_id, config.server_id)?;
@@ -58,11 +55,12 @@ pub(crate) fn open_places(config: &StoreConfig, shared: &Arc<Shared>) -> Result<
     for (path, identity) in config.disks.iter().zip(&identities) {
         let Some(identity) = identity else { continue };
         known.extend(identity.siblings.clone());
-        if known.insert(identity.disk_uuid.clone(), path.clone()).is_some_and(|other| {
-            other != *path
-                && config.disks.contains(&other)
-                && Identity::load(&other).is_ok_and(|at| at.is_some_and(|at| at.disk_uuid == identity.disk_uuid))
-        }) {
+        let is_there = |other: PathBuf| {
+            let Some(at) = config.disks.iter().position(|disk| *disk == other && other != *path) else { return false };
+            let there = Identity::load(&shared.env.fs(at), &other);
+            there.is_ok_and(|there| there.is_some_and(|there| there.disk_uuid == identity.disk_uuid))
+        };
+        if known.insert(identity.disk_uuid.clone(), path.clone()).is_some_and(is_there) {
             let message =
                 format!("{} is a copy of another configured disk; configure only one of them", path.display());
             return Err(Error::namespace(libc::EINVAL, message));
@@ -105,18 +103,18 @@ impl From<Error> for Trouble {
 }
 
 /// Whether the path is a directory that can be listed.
-fn usable(path: &Path) -> std::result::Result<(), Trouble> {
-    let meta = fs::metadata(path).map_err(|error| {
+fn usable(fs: &Fs, path: &Path) -> std::result::Result<(), Trouble> {
+    let is_dir = fs.is_dir(path).map_err(|error| {
         Trouble::Disk(format!(
             "{} cannot be used ({error}); create or mount it, then restart the chunkserver",
             path.display()
         ))
     })?;
-    if !meta.is_dir() {
+    if !is_dir {
         let message = format!("{} is not a directory; name a directory per disk", path.display());
         return Err(Trouble::Refused(Error::namespace(libc::ENOTDIR, message)));
     }
-    fs::read_dir(path).map(|_| ()).map_err(|error| {
+    fs.list(path).map(drop).map_err(|error| {
         Trouble::Disk(format!("{} cannot be read ({error}); check its rights and its file system", path.display()))
     })
 }
@@ -128,12 +126,12 @@ fn open_disk(
     known: &mut BTreeMap<String, PathBuf>,
     shared: &Arc<Shared>,
 ) -> std::result::Result<Arc<Disk>, Trouble> {
-    let path = &config.disks[index];
+    let (path, fs) = (&config.disks[index], shared.env.fs(index));
     let broken = |doing: &str, error: io::Error| {
         Trouble::Disk(format!("{doing} {} failed ({error}); check its rights and its file system", path.display()))
     };
-    let directory = File::open(path).map_err(|error| broken("opening", error))?;
-    lock(&directory).map_err(|error| match error.raw_os_error() {
+    let directory = fs.open_dir(path).map_err(|error| broken("opening", error))?;
+    directory.lock().map_err(|error| match error.raw_os_error() {
         Some(libc::EWOULDBLOCK) => {
             let message = format!("{} is in use by another chunkserver; stop that one first", path.display());
             Trouble::Refused(Error::namespace(libc::EBUSY, message))
@@ -142,16 +140,16 @@ fn open_disk(
     })?;
     let identity = match identity {
         Some(identity) => identity,
-        None => format_disk(config, path, known)?,
+        None => format_disk(config, &fs, path, known)?,
     };
     let uuid = identity.uuid_bytes().ok_or_else(|| broken("reading", io::Error::from_raw_os_error(libc::EINVAL)))?;
     let read_only =
-        fs::create_dir(path.join("chunks")).err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
+        fs.create_dir(&path.join("chunks")).err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
     let read_only =
-        read_only.or_else(|| write_test(path).err().filter(|error| error.raw_os_error() == Some(libc::EROFS)));
+        read_only.or_else(|| write_test(&fs, path).err().filter(|error| error.raw_os_error() == Some(libc::EROFS)));
     let measured = match read_only {
-        Some(_) => Probe::NONE,
-        None => probe(path, config.direct_io),
+        None if fs.is_real() => probe(path, config.direct_io),
+        _ => Probe::NONE,
     };
     let disk = Disk::new(index, path, directory, uuid, measured, config.reserve_bytes, shared.clone());
     if let Some(error) = read_only {
@@ -163,35 +161,24 @@ fn open_disk(
     Ok(Arc::new(disk))
 }
 
-/// Lock the directory for this store. A process that is just ending, or a child between fork and exec, may hold it
-/// a little longer, so a busy lock is asked for again for a moment.
-fn lock(directory: &File) -> io::Result<()> {
-    let end = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-            other => return other.map_err(io::Error::from),
-        }
-    }
-}
-
 /// Whether the directory takes new files. A full disk does not count as read-only.
-fn write_test(path: &Path) -> io::Result<()> {
+fn write_test(fs: &Fs, path: &Path) -> io::Result<()> {
     let file = path.join("mooseng-probe");
-    OpenOptions::new().write(true).create(true).truncate(false).open(&file)?;
-    fs::remove_file(&file)
+    fs.open(&file, Access::CREATE)?;
+    fs.unlink(&file)
 }
 
 /// Give an empty directory its identity.
 fn format_disk(
     config: &StoreConfig,
+    fs: &Fs,
     path: &Path,
     known: &mut BTreeMap<String, PathBuf>,
 ) -> std::result::Result<Identity, Trouble> {
     let broken = |error: io::Error| {
         Trouble::Disk(format!("formatting {} failed ({error}); check its rights and its file system", path.display()))
     };
-    if !is_empty(path).map_err(broken)? {
+    if !is_empty(fs, path).map_err(broken)? {
         let message = format!(
             "{} holds files that are not of a chunkserver disk; give an empty directory, or empty this one",
             path.display()
@@ -209,8 +196,8 @@ fn format_disk(
             format!("{} has no cluster id yet; start the masters, which know it, or configure it", path.display());
         return Err(Trouble::Refused(Error::namespace(libc::EINVAL, message)));
     }
-    let mut identity = Identity::new(&config.cluster_id, config.server_id).map_err(broken)?;
-    identity.save(path).map_err(broken)?;
+    let mut identity = Identity::new(fs, &config.cluster_id, config.server_id).map_err(broken)?;
+    identity.save(fs, path).map_err(broken)?;
     tracing::info!(disk = %path.display(), uuid = identity.disk_uuid, "formatted an empty directory");
     known.insert(identity.disk_uuid.clone(), path.to_path_buf());
     Ok(identity)
@@ -220,36 +207,32 @@ fn format_disk(
 fn remember_siblings(places: &[Place], known: &BTreeMap<String, PathBuf>) {
     for place in places {
         let Place::Open(disk) = place else { continue };
-        let Ok(Some(mut identity)) = Identity::load(&disk.path) else { continue };
+        let Ok(Some(mut identity)) = Identity::load(&disk.fs, &disk.path) else { continue };
         if identity.siblings == *known || !disk.writable() {
             continue;
         }
         identity.siblings = known.clone();
-        if let Err(error) = identity.save(&disk.path) {
+        if let Err(error) = identity.save(&disk.fs, &disk.path) {
             tracing::warn!(disk = %disk.path.display(), %error, "cannot note the other disks; a missing mount may look like a new disk");
         }
     }
 }
 
 /// Find all chunks. The index has each chunk once: the highest version, then the latest incarnation; losers are freed.
-pub(crate) fn scan_all(places: &[Place]) -> Result<BTreeMap<u64, Arc<Slot>>> {
+pub(crate) fn scan_all(places: &[Place], env: &Env) -> Result<BTreeMap<u64, Arc<Slot>>> {
     let disks = places.iter().filter_map(|place| match place {
         Place::Open(disk) => Some(disk.clone()),
         Place::Failed(..) => None,
     });
-    let scans: Vec<Scan> = std::thread::scope(|scope| {
-        let running: Vec<_> = disks.map(|disk| (disk.clone(), scope.spawn(move || scan(&disk)))).collect();
-        let finish = |(disk, scan): (Arc<Disk>, std::thread::ScopedJoinHandle<'_, Result<Scan>>)| {
-            let error = match scan.join() {
-                Ok(Ok(scan)) => return scan,
-                Ok(Err(error)) => error.message,
-                Err(_) => "the scan panicked".to_string(),
-            };
-            disk.fence(format!("scanning {} failed: {error}", disk.path.display()));
-            Scan::default()
-        };
-        running.into_iter().map(finish).collect()
-    });
+    let scans: Vec<Scan> = if env.has_threads() {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = disks.map(|disk| (disk.clone(), scope.spawn(move || scan(&disk)))).collect();
+            let panicked = || Err(Error::unavailable("the scan panicked"));
+            running.into_iter().map(|(disk, scan)| scanned(&disk, scan.join().unwrap_or_else(|_| panicked()))).collect()
+        })
+    } else {
+        disks.map(|disk| scanned(&disk, scan(&disk))).collect()
+    };
     let mut index: BTreeMap<u64, Arc<Slot>> = BTreeMap::new();
     for scan in scans {
         if scan.damaged > 0 {
@@ -274,17 +257,23 @@ pub(crate) fn scan_all(places: &[Place]) -> Result<BTreeMap<u64, Arc<Slot>>> {
     Ok(index)
 }
 
+/// What a scan found; a disk whose scan failed is out.
+fn scanned(disk: &Disk, scan: Result<Scan>) -> Scan {
+    scan.unwrap_or_else(|error| {
+        disk.fence(format!("scanning {} failed: {}", disk.path.display(), error.message));
+        Scan::default()
+    })
+}
+
 /// Read the headers of one disk's slots.
 fn scan(disk: &Arc<Disk>) -> Result<Scan> {
     let mut scan = Scan::default();
     let chunks = disk.path.join("chunks");
     let listing = |path: &Path| -> Result<Vec<PathBuf>> {
-        let entries =
-            fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
-        entries.map_err(|error| disk.error(&format!("listing {}", path.display()), &error))
+        disk.fs.list(path).map_err(|error| disk.error(&format!("listing {}", path.display()), &error))
     };
     let mut numbers = Vec::new();
-    for folder in listing(&chunks)?.into_iter().filter(|path| path.is_dir()) {
+    for folder in listing(&chunks)?.into_iter().filter(|path| disk.fs.is_dir(path).unwrap_or(false)) {
         for path in listing(&folder)? {
             let stem =
                 path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| u64::from_str_radix(stem, 16).ok());
@@ -320,7 +309,7 @@ fn scan(disk: &Arc<Disk>) -> Result<Scan> {
 fn read_headers(disk: &Disk, number: u64) -> Result<Headers> {
     let path = disk.sums_path(number);
     let mut bytes = [0; 2 * HEADER_SPACE as usize];
-    let read = match File::open(&path) {
+    let read = match disk.fs.open(&path, Access::READ) {
         Ok(file) => read_up_to(&file, &mut bytes, 0),
         // A data file alone: its creation did not finish.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Headers::Blank),
@@ -338,14 +327,14 @@ fn read_headers(disk: &Disk, number: u64) -> Result<Headers> {
 
 /// What a free slot's data file keeps allocated; unreadable counts as nothing.
 fn warm_bytes(disk: &Disk, number: u64) -> u64 {
-    File::open(disk.data_path(number)).and_then(|file| allocated_bytes(&file)).unwrap_or(0)
+    disk.fs.open(&disk.data_path(number), Access::READ).and_then(|file| file.allocated_bytes()).unwrap_or(0)
 }
 
 /// Ask the directories for their cluster id before the store is opened.
 pub(crate) fn read_cluster_id(disks: &[PathBuf]) -> Result<Option<String>> {
     let mut found: Option<(String, &PathBuf)> = None;
     for path in disks {
-        let identity = match Identity::load(path) {
+        let identity = match Identity::load(&Fs::Real, path) {
             Ok(Some(identity)) => identity,
             Ok(None) => continue,
             Err(error) if error.kind == base::ErrorKind::Namespace => return Err(error),

@@ -96,9 +96,8 @@ impl Slot {
             Entry::Good(_, crc) if crc32c(bytes) == crc => return Ok(crc),
             Entry::Good(_, crc) => {
                 let at = (block * BLOCK_BYTES) as u64;
-                let length = std::num::NonZeroU64::new(BLOCK_BYTES as u64);
                 // Advice only: where it fails, the same bytes come again.
-                let _ = rustix::fs::fadvise(&files.data, at, length, Advice::DontNeed);
+                files.data.advise(at, BLOCK_BYTES as u64, Advice::DontNeed);
                 if read_up_to(&files.data, bytes, at).is_ok_and(|count| count == BLOCK_BYTES) && crc32c(bytes) == crc {
                     return Ok(crc);
                 }
@@ -118,9 +117,8 @@ impl Slot {
     fn read_ahead(&self, files: &Files, block: usize) {
         let from = (block * BLOCK_BYTES) as u64;
         if from < CHUNK_BYTES {
-            let length = std::num::NonZeroU64::new(AHEAD_BYTES.min(CHUNK_BYTES - from));
             // Advice only: without it the read is slower, not wrong.
-            let _ = rustix::fs::fadvise(&files.data, from, length, Advice::WillNeed);
+            files.data.advise(from, AHEAD_BYTES.min(CHUNK_BYTES - from), Advice::WillNeed);
         }
     }
 

@@ -38,9 +38,8 @@ impl Slot {
         let file = match loaded.files.direct(self) {
             Some(direct) => direct,
             None => {
-                let length = std::num::NonZeroU64::new(data.len() as u64);
                 // Advice only: without it the page cache is verified instead of the disk.
-                let _ = rustix::fs::fadvise(&loaded.files.data, offset, length, Advice::DontNeed);
+                loaded.files.data.advise(offset, data.len() as u64, Advice::DontNeed);
                 &loaded.files.data
             }
         };

@@ -6,7 +6,6 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use base::crc::piece_crcs;
 use base::limits::CHUNK_BYTES;
@@ -16,13 +15,11 @@ use parking_lot::RwLock;
 use crate::copy::Copy;
 use crate::counters::{Counters, add};
 use crate::disk::Disk;
+use crate::env::Env;
 use crate::open::{Place, open_places, read_cluster_id, scan_all};
 use crate::slot::{Origin, Shared, Slot, check_first_version, missing};
 use crate::types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskInfo, ScrubCursor, Sender, StoreConfig};
 use crate::write::{check_span, verify};
-
-/// Open slots at most: each has two or three descriptors and up to 128 KiB of table.
-const MAX_OPEN_SLOTS: usize = 512;
 
 pub(crate) struct Inner {
     places: Vec<Place>,
@@ -39,16 +36,27 @@ impl Store {
     /// Open the disks: format empty ones, refuse foreign ones, settle what a crash left. Disks that do not work are
     /// left out with a sentence in `disks()`; an error when none works.
     pub fn open(config: StoreConfig) -> Result<Store> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        // Half of the descriptors for slots, three each; the rest is for sockets.
-        let open_slots = (limit / 6).clamp(8, MAX_OPEN_SLOTS as u64) as usize;
-        Store::open_with(config, open_slots)
+        Store::open_in(config, Env::real())
     }
 
+    #[cfg(test)]
     pub(crate) fn open_with(config: StoreConfig, open_slots: usize) -> Result<Store> {
-        let shared = Arc::new(Shared::new(open_slots));
+        Store::open_in(config, Env::real().with_open_slots(open_slots))
+    }
+
+    /// `open` on simulated disks, `disks[i]` mounted at `config.disks[i]`. Nothing runs by itself, and no clock and no
+    /// random number but those of the arguments is used: call `tick` for background work.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn open_simulated(config: StoreConfig, disks: &[crate::sim::SimDisk], now_ns: i64) -> Result<Store> {
+        let env = Env::simulated(&config.disks, disks, now_ns);
+        Store::open_in(config, env)
+    }
+
+    /// `open` on what `env` names.
+    pub fn open_in(config: StoreConfig, env: Env) -> Result<Store> {
+        let shared = Arc::new(Shared::new(env));
         let places = open_places(&config, &shared)?;
-        let index = scan_all(&places)?;
+        let index = scan_all(&places, &shared.env)?;
         let inner = Inner { places, index: RwLock::new(index), shared };
         if inner.open_disks().all(|disk| disk.failed()) {
             let why: Vec<String> = inner.disks().into_iter().map(|disk| disk.state).collect();
@@ -242,7 +250,7 @@ impl Store {
             disk.check_present();
             disk.keep_promises();
             disk.settle_some();
-            disk.cool(Instant::now());
+            disk.cool();
             if let Err(error) = disk.make_spares() {
                 tracing::debug!(disk = %disk.path.display(), "no spare slots: {error}");
             }
@@ -252,6 +260,13 @@ impl Store {
                 tracing::warn!(chunk = slot.id, "cannot note synced blocks as stable: {error}");
             }
         }
+    }
+
+    /// A simulated store's second of background work, at this time.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn tick(&self, now_ns: i64) {
+        self.inner.shared.env.tell(now_ns);
+        self.flush_lazy();
     }
 
     pub fn counters(&self) -> Counters {
@@ -384,13 +399,5 @@ impl Inner {
                 tracing::warn!(chunk = slot.id, "cannot recover: {error}");
             }
         }
-    }
-}
-
-#[cfg(test)]
-impl Store {
-    /// The disk behind a configured directory.
-    pub(crate) fn disk_for_tests(&self, index: usize) -> Arc<Disk> {
-        self.inner.open_disks().find(|disk| disk.index == index).cloned().expect("an open disk")
     }
 }

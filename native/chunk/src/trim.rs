@@ -7,7 +7,7 @@ use base::limits::{BLOCK_BYTES, BLOCKS_PER_CHUNK, CHUNK_BYTES};
 use base::{Error, Result};
 
 use crate::counters::add;
-use crate::disk::Part;
+use crate::fs::FileHandle;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Slot, missing};
 use crate::types::{ChunkRef, Sender};
@@ -60,12 +60,12 @@ impl Slot {
         Ok(())
     }
 
-    fn punch(&self, data: &std::fs::File, first: usize) -> Result<()> {
+    fn punch(&self, data: &FileHandle, first: usize) -> Result<()> {
         let from = (first * BLOCK_BYTES) as u64;
         let length = ((BLOCKS_PER_CHUNK - first) * BLOCK_BYTES) as u64;
         if length == 0 {
             return Ok(());
         }
-        self.disk.punch((self.number, Part::Data), data, from, length).map_err(|error| self.data_error(&error))
+        data.punch_hole(from, length).map_err(|error| self.data_error(&error))
     }
 }

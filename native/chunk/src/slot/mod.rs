@@ -10,21 +10,20 @@
 mod open;
 mod sync;
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
-use base::time::wall_ns;
 use base::{Error, Reason, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-use crate::beside::{Beside, HANDS};
+use crate::beside::Beside;
 use crate::cache::Cache;
 use crate::counters::Counting;
-use crate::disk::{Disk, Part};
+use crate::disk::Disk;
+use crate::env::Env;
+use crate::fs::FileHandle;
 use crate::layout::Header;
 use crate::rounds::Rounds;
 use crate::table::Table;
@@ -32,6 +31,7 @@ use crate::types::ChunkRef;
 
 /// What all parts of a store share.
 pub(crate) struct Shared {
+    pub env: Env,
     pub counting: Counting,
     pub cache: Cache,
     pub beside: Beside,
@@ -39,13 +39,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(open_slots: usize) -> Shared {
+    pub fn new(env: Env) -> Shared {
         Shared {
             counting: Counting::default(),
-            cache: Cache::new(open_slots),
-            // The crash tests want one order of events.
-            beside: Beside::start(if cfg!(test) { 0 } else { HANDS }),
+            cache: Cache::new(env.open_slots),
+            beside: Beside::start(env.hands),
             incarnation: AtomicU64::new(0),
+            env,
         }
     }
 
@@ -56,7 +56,7 @@ impl Shared {
 
     /// A number above all before, also above those that a crash took off the disks: the clock is the floor.
     fn next_incarnation(&self) -> u64 {
-        let now = u64::try_from(wall_ns()).unwrap_or(0);
+        let now = u64::try_from(self.env.clock.wall_ns()).unwrap_or(0);
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         self.incarnation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
     }
@@ -64,15 +64,15 @@ impl Shared {
 
 /// Open files of a slot.
 pub(crate) struct Files {
-    pub data: File,
-    pub sums: File,
-    direct: OnceLock<Option<File>>,
+    pub data: FileHandle,
+    pub sums: FileHandle,
+    direct: OnceLock<Option<FileHandle>>,
 }
 
 impl Files {
     /// The data file past the page cache, opened at its first use; None where that does not work.
-    pub fn direct(&self, slot: &Slot) -> Option<&File> {
-        let open = || slot.disk.open_file(slot.number, &slot.disk.data_path(slot.number), false, libc::O_DIRECT).ok();
+    pub fn direct(&self, slot: &Slot) -> Option<&FileHandle> {
+        let open = || slot.disk.open_file(slot.number, &slot.disk.data_path(slot.number), false, true).ok();
         self.direct.get_or_init(|| slot.disk.probe.works.then(open).flatten()).as_ref()
     }
 }
@@ -306,26 +306,26 @@ impl Slot {
 
     // ---- the two files ----
 
-    pub fn put_data(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let put = self.disk.put((self.number, Part::Data), file, bytes, offset);
+    pub fn put_data(&self, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let put = file.pwrite(bytes, offset);
         self.data_dirty.store(true, Ordering::Release);
         put
     }
 
     pub fn put_sums(&self, files: &Files, bytes: &[u8], offset: u64) -> Result<()> {
-        let put = self.disk.put((self.number, Part::Sums), &files.sums, bytes, offset);
+        let put = files.sums.pwrite(bytes, offset);
         self.sums_dirty.store(true, Ordering::Release);
         put.map_err(|error| self.table_error(&error))
     }
 
     fn sync_data(&self, files: &Files, doing: &str) -> Result<()> {
         self.data_dirty.store(false, Ordering::Release);
-        self.disk.sync((self.number, Part::Data), &files.data, doing)
+        self.disk.sync(&files.data, doing)
     }
 
     fn sync_sums(&self, files: &Files, doing: &str) -> Result<()> {
         self.sums_dirty.store(false, Ordering::Release);
-        self.disk.sync((self.number, Part::Sums), &files.sums, doing)
+        self.disk.sync(&files.sums, doing)
     }
 
     // ---- recovery ----
@@ -344,16 +344,11 @@ pub(crate) fn missing(id: u64) -> Error {
     Error::namespace(libc::ENOENT, format!("chunk {id} is not on this server; refresh the chunk map"))
 }
 
-pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    Ok(file.metadata()?.blocks() * 512)
-}
-
 /// Read until the buffer is full or the file ends.
-pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &FileHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
+        match file.pread(&mut buffer[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::Result;
 
-use super::{Control, Durable, Files, Loaded, Origin, Slot, allocated_bytes, read_up_to};
+use super::{Control, Durable, Files, Loaded, Origin, Slot, read_up_to};
 use crate::counters::add;
 use crate::layout::{HEADER_SPACE, Header, Headers, PAGES, choose_header, entry_offset};
 use crate::recover;
@@ -31,7 +31,7 @@ impl Slot {
 
     pub(super) fn open_files(&self, create: bool) -> Result<Files> {
         let open = |path: PathBuf, create: bool| {
-            let opened = self.disk.open_file(self.number, &path, create, 0);
+            let opened = self.disk.open_file(self.number, &path, create, false);
             opened.map_err(|error| self.disk.error(&format!("opening {}", path.display()), &error))
         };
         let sums = open(self.disk.sums_path(self.number), create)?;
@@ -74,6 +74,11 @@ impl Slot {
         let mut table = found.table;
         control.written = control.header.pages;
         control.durable_pages = control.header.pages;
+        if !control.header.clean && self.disk.writable() {
+            // Before anything says that the data is there: whoever made the files may have been killed before it made
+            // their names durable, and a later sync finds nothing left to do.
+            self.disk.sync_names(self.number)?;
+        }
         if found.changed_pages != 0 && self.disk.writable() {
             self.sync_data(files, "recovering a chunk")?;
             self.write_pages(control, &mut table, files, found.changed_pages)?;
@@ -200,7 +205,7 @@ impl Slot {
             control.header_durable = Durable::Yes;
             self.write_header(control, &files)?;
         }
-        let allocated = allocated_bytes(&files.data).map_err(|error| self.data_error(&error))?;
+        let allocated = files.data.allocated_bytes().map_err(|error| self.data_error(&error))?;
         self.disk.give_freed(self.number, allocated);
         Ok(())
     }

@@ -139,6 +139,8 @@ impl Slot {
         let pages = table.touched();
         let put = self.write_pages(&mut control, &mut table, &files, pages);
         let put = put.and_then(|()| self.sync_sums(&files, "syncing a checksum table"));
+        // A chunk that was never synced would take the version with it.
+        let put = put.and_then(|()| self.disk.sync_names(self.number));
         if let Err(error) = put {
             (control.header, control.written) = before;
             return Err(error);

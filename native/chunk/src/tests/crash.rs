@@ -1,20 +1,19 @@
-//! Power cuts at every event of the journal: what was synced stays, of the rest any part may be there.
+//! Crashes at every operation on a simulated disk: what was synced stays, of the rest any part may be there.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::ops::Range;
 
+use base::Result;
 use base::crc::piece_crcs;
 use base::limits::BLOCK_BYTES;
 use proptest::prelude::*;
 
 use super::model::{Op, SPAN, ops};
-use super::{chunk, config, copy_tree, get, new_folder, noise, put};
+use super::simulated::{config_of_one, env_of_one, new_disk, open, try_open};
+use super::{chunk, copy_tree, get, new_folder, noise, put};
 use crate::Store;
-use crate::disk::{Part, Place};
-use crate::layout::slot_path;
-use crate::tap::{Change, Event};
+use crate::sim::{SimDisk, SimImage};
+use crate::types::ScrubCursor;
 
 const SECTOR_BYTES: usize = 512;
 const BLOCKS: usize = (SPAN + 20_000).div_ceil(BLOCK_BYTES);
@@ -145,86 +144,37 @@ fn step(model: &Model, op: &Op) -> (Model, Model) {
     (during, after)
 }
 
-fn act(store: &Store, model: &Model, op: &Op) {
+fn act(store: &Store, model: &Model, op: &Op) -> Result<()> {
     let version = |id: u64| model.get(&id).map_or(1, |held| held.versions[0]);
     match *op {
         Op::Write { id, offset, length, seed } => {
-            put(store, chunk(id, version(id)), offset, &noise(seed, length)).expect("a write");
+            put(store, chunk(id, version(id)), offset, &noise(seed, length))?;
         }
         Op::Sync { id } if model.contains_key(&id) => {
-            store.sync(chunk(id, version(id))).expect("a sync");
+            store.sync(chunk(id, version(id)))?;
         }
         Op::Trim { id, length } if model.contains_key(&id) => {
-            store.trim(chunk(id, version(id) + 1), length).expect("a trim");
+            store.trim(chunk(id, version(id) + 1), length)?;
         }
         Op::Fence { id } if model.contains_key(&id) => {
-            store.fence(chunk(id, version(id) + 3)).expect("a fence");
+            store.fence(chunk(id, version(id) + 3))?;
         }
         Op::Delete { id } => {
-            store.delete(chunk(id, version(id))).expect("a delete");
+            store.delete(chunk(id, version(id)))?;
         }
         Op::Copy { id, keep } => {
             let next = if model.contains_key(&id) { version(id) + 1 } else { 1 };
-            let copy = store.begin_copy(chunk(id, next)).expect("a copy");
+            let copy = store.begin_copy(chunk(id, next))?;
             let data = noise(id, 9000);
-            copy.write(4096, &data, &piece_crcs(4096, &data)).expect("a write to the copy");
+            copy.write(4096, &data, &piece_crcs(4096, &data))?;
             if keep {
-                copy.finish().expect("the copy is finished");
+                copy.finish()?;
             }
         }
         Op::Flush => store.flush_lazy(),
         _ => {}
     }
-}
-
-/// Which unsynced pieces survive.
-struct Luck(u64);
-
-impl Luck {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 8
-    }
-}
-
-/// Build the disk as a power cut after the first `cut` events may leave it.
-fn cut_power(base: &Path, journal: &[Event], cut: usize, luck: &mut Luck, to: &Path) {
-    copy_tree(base, to);
-    let mut synced: BTreeMap<Place, usize> = BTreeMap::new();
-    for (i, event) in journal[..cut].iter().enumerate() {
-        if matches!(event.change, Change::Synced) {
-            synced.insert(event.place, i);
-        }
-    }
-    // Per state: keep nothing, keep all, or draw for each sector.
-    let mood = luck.next() % 4;
-    for (i, event) in journal[..cut].iter().enumerate() {
-        let durable = synced.get(&event.place).is_some_and(|&last| i < last);
-        let mut keep = || durable || mood == 1 || (mood >= 2 && luck.next().is_multiple_of(2));
-        let extension = if event.place.1 == Part::Data { "data" } else { "sums" };
-        let path = to.join(format!("{}.{extension}", slot_path(event.place.0)));
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("a slot's file");
-        match &event.change {
-            Change::Write(offset, bytes) => {
-                let mut at = 0;
-                while at < bytes.len() {
-                    let stop = bytes.len().min(at + SECTOR_BYTES - (*offset as usize + at) % SECTOR_BYTES);
-                    if keep() {
-                        file.write_all_at(&bytes[at..stop], offset + at as u64).expect("a sector");
-                    }
-                    at = stop;
-                }
-            }
-            Change::Length(length) if keep() => file.set_len(*length).expect("a length"),
-            Change::Hole(from, length) if keep() => {
-                let end = file.metadata().expect("a length").len().min(from + length);
-                file.write_all_at(&vec![0; end.saturating_sub(*from) as usize], *from).expect("a hole");
-            }
-            _ => {}
-        }
-    }
+    Ok(())
 }
 
 fn check(store: &Store, model: &Model) -> std::result::Result<(), TestCaseError> {
@@ -270,134 +220,296 @@ fn with_fresh_ids(ops: Vec<Op>) -> Vec<Op> {
     ops.into_iter().map(rename).collect()
 }
 
-fn run(ops: Vec<Op>, seed: u64) -> std::result::Result<(), TestCaseError> {
-    let ops = with_fresh_ids(ops);
-    let folder = new_folder();
-    let store = Store::open_with(config(&[folder.path()]), 2).expect("the store opens");
-    let base = new_folder();
-    copy_tree(folder.path(), base.path());
-    let disk = store.disk_for_tests(0);
-    *disk.tap.journal.lock() = Some(Vec::new());
-    // The journal length at which each model begins to hold.
-    let mut history = vec![(0, Model::new())];
-    for op in &ops {
-        let model = history.last().map(|(_, model)| model.clone()).unwrap_or_default();
+/// Do `ops` on a new disk, with two slots open at a time, until it stops after `cut` operations; the disk, and the model of what it may hold.
+fn run_until(ops: &[Op], spare_slots: usize, cut: u64) -> (SimDisk, Model) {
+    let disk = new_disk();
+    let open = || {
+        let env = env_of_one(&disk).with_open_slots(2).with_spare_slots(spare_slots);
+        Store::open_in(config_of_one(), env)
+    };
+    let mut store = open().expect("the store opens");
+    disk.stop_after(cut);
+    let mut model = Model::new();
+    for op in ops {
         let (during, after) = step(&model, op);
-        let events = || disk.tap.journal.lock().as_ref().map_or(0, Vec::len);
-        history.push((events(), during));
-        act(&store, &model, op);
-        history.push((events(), after));
-    }
-    drop(store);
-    let journal = disk.tap.journal.lock().take().unwrap_or_default();
-    let mut luck = Luck(seed | 1);
-    for _ in 0..6 {
-        let cut = luck.next() as usize % (journal.len() + 1);
-        let state = new_folder();
-        cut_power(base.path(), &journal, cut, &mut luck, state.path());
-        // At the very event an op ends with, it may or may not have returned: the model before it is the looser one.
-        let model = &history[history.partition_point(|(from, _)| *from < cut).saturating_sub(1)].1;
-        let store = super::open(state.path());
-        check(&store, model)?;
-        drop(store);
-        // Recovery run again finds the same, and nothing left to do.
-        let store = super::open(state.path());
-        check(&store, model)?;
-        let again = store.counters();
-        prop_assert_eq!((again.recovered_absent, again.recovered_torn), (0, 0));
-        for (&id, held) in model {
-            let version = held.versions.iter().max().copied().unwrap_or(1) + 1;
-            put(&store, chunk(id, version), 100, b"goes on").expect("a write after recovery");
-            store.sync(chunk(id, version)).expect("a sync after recovery");
-            prop_assert_eq!(get(&store, chunk(id, version), 100, 7).expect("a read"), b"goes on");
+        let done = match op {
+            // The process alone ends: everything written is there, durable or not.
+            Op::Reopen => {
+                disk.kill();
+                open().map(|again| store = again)
+            }
+            op => act(&store, &model, op),
+        };
+        if disk.is_stopped() {
+            return (disk, during);
         }
+        done.expect("only a stopped disk fails");
+        model = after;
+    }
+    (disk, model)
+}
+
+/// What every store after a crash must be: as the model allows, without rot, the same when opened again, and in order.
+fn look(disk: &SimDisk, model: &Model) -> std::result::Result<(), TestCaseError> {
+    let store = open(disk);
+    check(&store, model)?;
+    drop(store);
+    // Recovery run again finds the same, and nothing left to do.
+    let store = open(disk);
+    check(&store, model)?;
+    let again = store.counters();
+    prop_assert_eq!((again.recovered_absent, again.recovered_torn), (0, 0));
+    let mut cursor = ScrubCursor::default();
+    while cursor.rounds == 0 {
+        prop_assert_eq!(store.scrub_next(&mut cursor, 1 << 20), vec![]);
+    }
+    for (&id, held) in model {
+        let version = held.versions.iter().max().copied().unwrap_or(1) + 1;
+        put(&store, chunk(id, version), 100, b"goes on").expect("a write after recovery");
+        store.sync(chunk(id, version)).expect("a sync after recovery");
+        prop_assert_eq!(get(&store, chunk(id, version), 100, 7).expect("a read"), b"goes on");
     }
     Ok(())
+}
+
+/// Crash the disk as it is: the process alone, or the power too, or the power once more while it recovers.
+fn crash(disk: &SimDisk, seed: u64) {
+    match seed % 4 {
+        0 => disk.kill(),
+        1 | 2 => disk.power_cut(seed),
+        _ => {
+            disk.power_cut(seed);
+            disk.stop_after(seed / 4 % 16);
+            drop(try_open(disk));
+            disk.power_cut(seed + 1);
+        }
+    }
+}
+
+fn crash_and_look(
+    ops: &[Op],
+    spare_slots: usize,
+    cut: u64,
+    seeds: impl IntoIterator<Item = u64>,
+) -> std::result::Result<(), TestCaseError> {
+    let (disk, model) = run_until(ops, spare_slots, cut);
+    let image = disk.snapshot();
+    for seed in seeds {
+        disk.restore(&image);
+        crash(&disk, seed);
+        look(&disk, &model).map_err(|error| TestCaseError::fail(format!("cut at {cut}, seed {seed}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Operations that `ops` take on a new disk.
+fn operations(ops: &[Op], spare_slots: usize) -> u64 {
+    let before = run_until(&[], spare_slots, u64::MAX >> 1).0.operations();
+    run_until(ops, spare_slots, u64::MAX >> 1).0.operations() - before
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_power_cut_leaves_old_or_new_and_never_rot(ops in prop::collection::vec(ops(3), 1..25), seed: u64) {
-        run(ops, seed)?;
+    fn a_power_cut_leaves_old_or_new_and_never_rot(ops in prop::collection::vec(ops(3), 1..25), seed: u32) {
+        let ops = with_fresh_ids(ops);
+        let spare_slots = seed as usize % 2 * 2;
+        let all = operations(&ops, spare_slots) + 1;
+        for i in 0..6 {
+            let seed = u64::from(seed) + i;
+            crash_and_look(&ops, spare_slots, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) % all, [seed * 5, seed * 5 + 1])?;
+        }
     }
 }
 
-/// A store with chunk 1, durable and flushed, whose changes are noted from here on; what is on its disk now lies in the
-/// second folder.
-fn with_a_chunk(data: &[u8]) -> (tempfile::TempDir, Store, tempfile::TempDir) {
-    let (folder, base) = (new_folder(), new_folder());
-    let store = super::open(folder.path());
+#[test]
+fn every_crash_point_of_a_chunks_life_leaves_old_or_new_and_never_rot() {
+    let write = |id: u64, offset: u32, seed: u64| Op::Write { id, offset, length: 3 * BLOCK_BYTES, seed };
+    let ops = [
+        write(1, 0, 1),
+        Op::Reopen,
+        Op::Sync { id: 1 },
+        write(2, 50, 2),
+        // Over stable blocks, into absent ones.
+        write(1, 5000, 3),
+        Op::Flush,
+        write(1, 4096, 4),
+        Op::Sync { id: 1 },
+        Op::Trim { id: 1, length: 6000 },
+        Op::Reopen,
+        Op::Delete { id: 2 },
+        Op::Flush,
+        // Into slots that had another chunk.
+        write(3, 0, 5),
+        write(4, 0, 6),
+        Op::Sync { id: 4 },
+        Op::Delete { id: 1 },
+        Op::Copy { id: 5, keep: true },
+        write(6, 8192, 7),
+        Op::Sync { id: 6 },
+        Op::Fence { id: 4 },
+        write(4, 100, 8),
+        Op::Flush,
+        Op::Copy { id: 4, keep: true },
+    ];
+    for spare_slots in [0, 2] {
+        for cut in 0..=operations(&ops, spare_slots) {
+            crash_and_look(&ops, spare_slots, cut, 0..8).expect("old or new");
+        }
+    }
+}
+
+/// A store without spare slots on a disk: each new chunk makes two names.
+fn without_spares(disk: &SimDisk) -> Store {
+    Store::open_in(config_of_one(), env_of_one(disk).with_spare_slots(0)).expect("the store opens")
+}
+
+#[test]
+fn a_fence_of_a_chunk_that_was_never_synced_outlives_a_power_cut() {
+    for seed in 0..20 {
+        let disk = new_disk();
+        let store = without_spares(&disk);
+        put(&store, chunk(1, 1), 0, b"data").expect("a write");
+        assert_eq!(store.fence(chunk(1, 4)), Ok(4));
+        disk.power_cut(seed);
+        let found: Vec<u32> = open(&disk).inventory().iter().map(|entry| entry.version).collect();
+        assert_eq!(found, [4], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_chunk_that_a_killed_server_left_is_durable_after_the_first_sync_of_the_next() {
+    for seed in 0..20 {
+        let disk = new_disk();
+        put(&without_spares(&disk), chunk(1, 1), 0, b"data").expect("a write");
+        disk.kill();
+        without_spares(&disk).sync(chunk(1, 1)).expect("a sync");
+        disk.power_cut(seed);
+        assert_eq!(get(&open(&disk), chunk(1, 1), 0, 4).expect("it is there"), b"data", "seed {seed}");
+    }
+}
+
+#[test]
+fn a_disk_whose_formatting_was_cut_off_is_formatted_anew() {
+    let mut cut = 0;
+    loop {
+        let disk = new_disk();
+        disk.stop_after(cut);
+        drop(try_open(&disk));
+        if !disk.is_stopped() {
+            break;
+        }
+        let image = disk.snapshot();
+        for seed in 0..20 {
+            disk.restore(&image);
+            disk.power_cut(seed);
+            let store = try_open(&disk).unwrap_or_else(|error| panic!("cut at {cut}, seed {seed}: {error}"));
+            assert_eq!(store.disks()[0].state, "ok", "cut at {cut}, seed {seed}");
+            put(&store, chunk(1, 1), 0, b"data").expect("a write");
+            store.sync(chunk(1, 1)).expect("a sync");
+        }
+        cut += 1;
+    }
+    assert!(cut > 10, "formatting takes {cut} operations");
+}
+
+/// A disk with chunk 1, durable and flushed.
+fn with_a_chunk(data: &[u8]) -> (SimDisk, SimImage) {
+    let disk = new_disk();
+    let store = open(&disk);
     put(&store, chunk(1, 1), 0, data).expect("a write");
     store.sync(chunk(1, 1)).expect("a sync");
     store.flush_lazy();
-    copy_tree(folder.path(), base.path());
-    *store.disk_for_tests(0).tap.journal.lock() = Some(Vec::new());
-    (folder, store, base)
+    let image = disk.snapshot();
+    (disk, image)
 }
 
-fn copy_in(store: &Store, id: u64, data: &[u8]) {
-    let copy = store.begin_copy(chunk(id, 1)).expect("a copy");
-    copy.write(0, data, &piece_crcs(0, data)).expect("a write to the copy");
-    copy.finish().expect("the copy is finished");
+fn copy_in(store: &Store, id: u64, data: &[u8]) -> Result<()> {
+    let copy = store.begin_copy(chunk(id, 1))?;
+    copy.write(0, data, &piece_crcs(0, data))?;
+    copy.finish().map(drop)
+}
+
+/// Do `work` on what `image` has, stopped at each of its operations, and look at what a power cut leaves of it.
+fn at_every_cut(
+    disk: &SimDisk,
+    image: &SimImage,
+    seeds: Range<u64>,
+    work: impl Fn(&Store) -> Result<()>,
+    mut look: impl FnMut(&Store, String),
+) {
+    for cut in 0.. {
+        disk.restore(image);
+        let store = open(disk);
+        disk.stop_after(cut);
+        let done = work(&store);
+        let whole = !disk.is_stopped();
+        assert!(done.is_ok() || !whole, "only a stopped disk fails: {done:?}");
+        let stopped = disk.snapshot();
+        for seed in seeds.clone() {
+            disk.restore(&stopped);
+            disk.power_cut(seed);
+            look(&open(disk), format!("cut at {cut}, seed {seed}"));
+        }
+        if whole {
+            return;
+        }
+    }
 }
 
 #[test]
 fn a_deleted_chunk_that_a_power_cut_brings_back_is_what_it_was() {
     let old = noise(1, 3 * BLOCK_BYTES);
-    let (_folder, store, base) = with_a_chunk(&old);
-    let slot = store.locate(1).expect("its file");
-    assert_eq!(store.delete(chunk(1, 1)), Ok(true));
-    // New chunks and copies until one of them has the slot, before and after background work.
-    let mut reused = 0;
-    for id in 2..20 {
-        if id % 5 == 0 {
-            store.flush_lazy();
-        }
-        if id % 2 == 0 {
-            put(&store, chunk(id, 1), 0, &noise(id, 2 * BLOCK_BYTES)).expect("a write");
-        } else {
-            copy_in(&store, id, &noise(id, 2 * BLOCK_BYTES));
-        }
-        reused += u32::from(store.locate(id).as_ref() == Some(&slot));
-    }
-    assert_eq!(reused, 1, "one of them lies where the deleted one lay");
-    let journal = store.disk_for_tests(0).tap.journal.lock().take().expect("a journal");
-    let mut back = 0;
-    for cut in 0..=journal.len() {
-        for seed in 1..9u64 {
-            let state = new_folder();
-            cut_power(base.path(), &journal, cut, &mut Luck(seed * 7919 + cut as u64), state.path());
-            match get(&super::open(state.path()), chunk(1, 1), 0, old.len() as u32) {
-                Ok(found) => {
-                    assert!(found == old, "cut at {cut}: it came back with something else in it");
-                    back += 1;
-                }
-                Err(error) => assert_eq!(error.errno, libc::ENOENT, "cut at {cut}, seed {seed}: {error}"),
+    let (disk, image) = with_a_chunk(&old);
+    let reused = std::cell::Cell::new(0);
+    let work = |store: &Store| {
+        let slot = store.locate(1).expect("its file");
+        store.delete(chunk(1, 1))?;
+        // New chunks and copies until one of them has the slot, before and after background work.
+        reused.set(0);
+        for id in 2..20 {
+            if id % 5 == 0 {
+                store.flush_lazy();
             }
+            if id % 2 == 0 {
+                put(store, chunk(id, 1), 0, &noise(id, 2 * BLOCK_BYTES))?;
+            } else {
+                copy_in(store, id, &noise(id, 2 * BLOCK_BYTES))?;
+            }
+            reused.set(reused.get() + u32::from(store.locate(id).as_ref() == Some(&slot)));
         }
-    }
+        Ok(())
+    };
+    let mut back = 0;
+    at_every_cut(&disk, &image, 1..9, work, |store, at| match get(store, chunk(1, 1), 0, old.len() as u32) {
+        Ok(found) => {
+            assert!(found == old, "{at}: it came back with something else in it");
+            back += 1;
+        }
+        Err(error) => assert_eq!(error.errno, libc::ENOENT, "{at}: {error}"),
+    });
+    assert_eq!(reused.get(), 1, "one of them lies where the deleted one lay");
     assert!(back > 0);
 }
 
 #[test]
 fn copies_replace_as_a_whole() {
     let (old, new) = (noise(1, 30_000), noise(2, 20_000));
-    let (_folder, store, base) = with_a_chunk(&old);
-    copy_in(&store, 1, &new);
-    let journal = store.disk_for_tests(0).tap.journal.lock().take().expect("a journal");
+    let (disk, image) = with_a_chunk(&old);
     let mut seen = [0, 0];
-    for cut in 0..=journal.len() {
-        for seed in 1..6u64 {
-            let state = new_folder();
-            cut_power(base.path(), &journal, cut, &mut Luck(seed * 7919 + cut as u64), state.path());
-            let found = get(&super::open(state.path()), chunk(1, 1), 0, 30_000).expect("no rot");
+    at_every_cut(
+        &disk,
+        &image,
+        1..6,
+        |store| copy_in(store, 1, &new),
+        |store, at| {
+            let found = get(store, chunk(1, 1), 0, 30_000).expect("no rot");
             let is_new = found[..20_000] == new && found[20_000..].iter().all(|&byte| byte == 0);
-            assert!(is_new || found == old, "cut at {cut}: neither the old nor the new chunk");
+            assert!(is_new || found == old, "{at}: neither the old nor the new chunk");
             seen[usize::from(is_new)] += 1;
-        }
-    }
+        },
+    );
     assert!(seen[0] > 0 && seen[1] > 0);
 }
 

@@ -3,19 +3,29 @@
 use base::crc::piece_crcs;
 use base::limits::BLOCK_BYTES;
 
-use super::{chunk, get, new_folder, noise, open, put};
-use crate::disk::Part;
-use crate::tap::Fault;
+use super::simulated::{new_disk, open};
+use super::{chunk, get, noise, put};
+use crate::sim::{SimDisk, SimFault, SimOp};
+
+/// Let so many syncs be, and fail the next one.
+fn fail_sync(disk: &SimDisk, after: u64) {
+    disk.inject(SimFault { op: SimOp::Sync, after, errno: libc::EIO, stay: false });
+}
+
+/// Let so many writes to files with this end be, and find the disk full at the next one, or from then on.
+fn fill(disk: &SimDisk, suffix: &str, after: u64, stay: bool) {
+    disk.inject_on(suffix, SimFault { op: SimOp::Write, after, errno: libc::ENOSPC, stay });
+}
 
 #[test]
 fn a_failed_fsync_fences_the_disk_until_the_store_is_opened_anew() {
-    let disk = new_folder();
-    let store = open(disk.path());
+    let disk = new_disk();
+    let store = open(&disk);
     let data = noise(1, 9000);
     put(&store, chunk(1, 1), 0, &data).expect("a write");
     store.sync(chunk(1, 1)).expect("a sync");
     put(&store, chunk(1, 1), 20_000, &data).expect("a write");
-    *store.disk_for_tests(0).tap.fault.lock() = Fault { after_syncs: Some(0), errno: libc::EIO, ..Fault::default() };
+    fail_sync(&disk, 0);
     assert_eq!(store.sync(chunk(1, 1)).expect_err("failed").errno, libc::EIO);
     for _ in 0..2 {
         assert_eq!(store.sync(chunk(1, 1)).expect_err("never retried").errno, libc::EIO);
@@ -25,29 +35,28 @@ fn a_failed_fsync_fences_the_disk_until_the_store_is_opened_anew() {
     assert!(store.disks()[0].state.starts_with("failed: "));
     assert_eq!((store.lost(), store.inventory().len()), (vec![1], 0));
     drop(store);
-    let store = open(disk.path());
+    let store = open(&disk);
     assert!(get(&store, chunk(1, 1), 0, 9000).expect("synced data is there") == data);
 }
 
 #[test]
 fn a_write_that_fails_anywhere_leaves_the_chunk_readable_and_mostly_as_before() {
     // (part, writes let through, bytes of the failing write that still arrive)
-    let places = [Part::Data, Part::Sums].into_iter().flat_map(|part| (0..4).map(move |after| (part, after)));
+    let places = [".data", ".sums"].into_iter().flat_map(|part| (0..4).map(move |after| (part, after)));
     for (part, after) in places {
         for short_bytes in [0, 100, 4096, 5000] {
-            let disk = new_folder();
-            let store = open(disk.path());
+            let disk = new_disk();
+            let store = open(&disk);
             let (old, new) = (noise(1, 3 * BLOCK_BYTES), noise(2, 4 * BLOCK_BYTES));
             put(&store, chunk(1, 1), 0, &old).expect("a write");
             store.sync(chunk(1, 1)).expect("a sync");
             store.flush_lazy();
-            let fault =
-                Fault { after_writes: Some((part, after)), errno: libc::ENOSPC, short_bytes, ..Fault::default() };
-            *store.disk_for_tests(0).tap.fault.lock() = fault;
+            let op = SimOp::ShortWrite(short_bytes);
+            disk.inject_on(part, SimFault { op, after, errno: libc::ENOSPC, stay: false });
             // Stable blocks, absent ones and parts of both.
             let offset = 2 * BLOCK_BYTES + 50;
             let written = put(&store, chunk(1, 1), offset as u32, &new);
-            *store.disk_for_tests(0).tap.fault.lock() = Fault::default();
+            disk.clear_faults();
             let check = |store: &crate::Store| {
                 let all = get(store, chunk(1, 1), 0, 16 * BLOCK_BYTES as u32).expect("no rot");
                 assert!(all[..2 * BLOCK_BYTES] == old[..2 * BLOCK_BYTES], "untouched blocks are as before");
@@ -57,24 +66,23 @@ fn a_write_that_fails_anywhere_leaves_the_chunk_readable_and_mostly_as_before() 
                 };
                 let before = |i: usize| old.get(i).copied().unwrap_or(0);
                 let fine = (0..all.len()).all(|i| all[i] == wanted(i) || (written.is_err() && all[i] == before(i)));
-                assert!(fine, "{part:?} after {after}, short {short_bytes}: neither old nor new");
+                assert!(fine, "{part} after {after}, short {short_bytes}: neither old nor new");
             };
             check(&store);
             store.sync(chunk(1, 1)).expect("a sync");
             check(&store);
             store.flush_lazy();
             drop(store);
-            check(&open(disk.path()));
+            check(&open(&disk));
         }
     }
 }
 
 #[test]
 fn a_first_write_that_fails_leaves_no_chunk() {
-    let disk = new_folder();
-    let store = open(disk.path());
-    let fault = Fault { after_writes: Some((Part::Data, 0)), errno: libc::ENOSPC, ..Fault::default() };
-    *store.disk_for_tests(0).tap.fault.lock() = fault;
+    let disk = new_disk();
+    let store = open(&disk);
+    fill(&disk, ".data", 0, false);
     assert_eq!(put(&store, chunk(1, 1), 0, b"data").expect_err("full").errno, libc::ENOSPC);
     assert!(store.inventory().is_empty());
     assert_eq!(store.disks()[0].chunks, 0);
@@ -84,17 +92,16 @@ fn a_first_write_that_fails_leaves_no_chunk() {
 
 #[test]
 fn a_version_advance_that_fails_is_old_or_new_after_a_restart() {
-    for part_and_after in [(Part::Sums, 0), (Part::Sums, 1)] {
-        let disk = new_folder();
-        let store = open(disk.path());
+    for after in [0, 1] {
+        let disk = new_disk();
+        let store = open(&disk);
         let data = noise(1, 9000);
         put(&store, chunk(1, 1), 0, &data).expect("a write");
         store.sync(chunk(1, 1)).expect("a sync");
-        let fault = Fault { after_writes: Some(part_and_after), errno: libc::ENOSPC, ..Fault::default() };
-        *store.disk_for_tests(0).tap.fault.lock() = fault;
+        fill(&disk, ".sums", after, false);
         assert_eq!(store.fence(chunk(1, 2)).expect_err("failed").errno, libc::ENOSPC);
         drop(store);
-        let store = open(disk.path());
+        let store = open(&disk);
         let version = store.inventory()[0].version;
         assert!(get(&store, chunk(1, version), 0, 9000).expect("a read") == data);
     }
@@ -102,8 +109,8 @@ fn a_version_advance_that_fails_is_old_or_new_after_a_restart() {
 
 #[test]
 fn a_copy_that_fails_or_is_older_replaces_nothing() {
-    let disk = new_folder();
-    let store = open(disk.path());
+    let disk = new_disk();
+    let store = open(&disk);
     let data = noise(1, 9000);
     put(&store, chunk(1, 3), 0, &data).expect("a write");
     assert_eq!(store.begin_copy(chunk(1, 2)).err().expect("older").errno, libc::ESTALE);
@@ -113,10 +120,10 @@ fn a_copy_that_fails_or_is_older_replaces_nothing() {
     assert_eq!(copy.finish().expect_err("older by now").errno, libc::ESTALE);
     let copy = store.begin_copy(chunk(1, 6)).expect("a copy");
     copy.write(0, b"new", &piece_crcs(0, b"new")).expect("a write");
-    *store.disk_for_tests(0).tap.fault.lock() = Fault { after_syncs: Some(1), errno: libc::EIO, ..Fault::default() };
+    fail_sync(&disk, 1);
     assert_eq!(copy.finish().expect_err("failed").errno, libc::EIO);
     drop(store);
-    let store = open(disk.path());
+    let store = open(&disk);
     assert_eq!(store.inventory()[0].version, 5);
     assert!(get(&store, chunk(1, 5), 0, 9000).expect("a read") == data);
 }
@@ -124,20 +131,19 @@ fn a_copy_that_fails_or_is_older_replaces_nothing() {
 #[test]
 fn acknowledged_bytes_that_were_never_synced_outlive_a_failed_write_beside_them() {
     for stay in [false, true] {
-        let disk = new_folder();
-        let store = open(disk.path());
+        let disk = new_disk();
+        let store = open(&disk);
         let (old, new) = (noise(1, 2 * BLOCK_BYTES), noise(2, 2 * BLOCK_BYTES));
         put(&store, chunk(1, 1), 0, &old).expect("a write");
         // The second half of block 1, and block 2, which was absent.
         let offset = BLOCK_BYTES + BLOCK_BYTES / 2;
-        let fault = Fault { after_writes: Some((Part::Sums, 0)), errno: libc::ENOSPC, stay, ..Fault::default() };
-        *store.disk_for_tests(0).tap.fault.lock() = fault;
+        fill(&disk, ".sums", 0, stay);
         let failed = put(&store, chunk(1, 1), offset as u32, &new[..BLOCK_BYTES]);
         assert_eq!(failed.expect_err("full").errno, libc::ENOSPC);
         if stay {
             assert_eq!(store.sync(chunk(1, 1)).expect_err("still full").errno, libc::ENOSPC);
         }
-        *store.disk_for_tests(0).tap.fault.lock() = Fault::default();
+        disk.clear_faults();
         let check = |store: &crate::Store| {
             let all = get(store, chunk(1, 1), 0, 4 * BLOCK_BYTES as u32).expect("a read");
             assert!(all[..offset] == old[..offset], "what was acknowledged");
@@ -146,16 +152,15 @@ fn acknowledged_bytes_that_were_never_synced_outlive_a_failed_write_beside_them(
         check(&store);
         store.sync(chunk(1, 1)).expect("a sync");
         // As a crash right now leaves it: without any later flush.
-        let crashed = new_folder();
-        super::copy_tree(disk.path(), crashed.path());
-        check(&open(crashed.path()));
+        disk.kill();
+        check(&open(&disk));
     }
 }
 
 #[test]
 fn a_version_that_no_master_gave_fences_nothing() {
-    let disk = new_folder();
-    let store = open(disk.path());
+    let disk = new_disk();
+    let store = open(&disk);
     for id in [1, 2] {
         assert_eq!(put(&store, chunk(id, u32::MAX), 0, b"data").expect_err("nonsense").errno, libc::EINVAL);
     }

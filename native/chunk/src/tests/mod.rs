@@ -1,4 +1,4 @@
-//! Tests that need the inside of the store: its journal, its files, its limits.
+//! Tests that need the inside of the store: its disks, its files, its limits.
 
 mod crash;
 mod disks;
@@ -6,6 +6,7 @@ mod faults;
 mod model;
 mod rot;
 mod rounds;
+mod simulated;
 mod threads;
 
 use std::path::{Path, PathBuf};

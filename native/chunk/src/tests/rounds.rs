@@ -5,6 +5,7 @@ use base::crc::piece_crcs;
 
 use super::{chunk, get, new_folder, noise, open};
 use crate::Store;
+use crate::sim::{SimFault, SimOp};
 use crate::types::{ChunkRef, Sender};
 
 fn put(store: &Store, chunk: ChunkRef, round: u32, data: &[u8]) -> base::Result<u32> {
@@ -54,15 +55,10 @@ fn rounds_outlive_versions_a_closed_slot_and_a_copy_that_replaces_the_chunk() {
 
 #[test]
 fn a_failed_write_of_a_later_round_overtakes_too() {
-    let (disk, data) = (new_folder(), noise(1, 5000));
-    let store = open(disk.path());
+    let (disk, data) = (super::simulated::new_disk(), noise(1, 5000));
+    let store = super::simulated::open(&disk);
     put(&store, chunk(1, 1), 0, &data).expect("a write");
-    let fault = crate::tap::Fault {
-        after_writes: Some((crate::disk::Part::Sums, 0)),
-        errno: libc::ENOSPC,
-        ..crate::tap::Fault::default()
-    };
-    *store.disk_for_tests(0).tap.fault.lock() = fault;
+    disk.inject_on(".sums", SimFault { op: SimOp::Write, after: 0, errno: libc::ENOSPC, stay: false });
     assert_eq!(put(&store, chunk(1, 1), 1, &data).expect_err("full").errno, libc::ENOSPC);
     assert_eq!(put(&store, chunk(1, 1), 0, &data).expect_err("late").reason, Reason::Overtaken);
 }
