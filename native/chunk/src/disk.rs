@@ -17,6 +17,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::free::FreeSlots;
+use crate::history::DiskHistory;
 use crate::identity;
 use crate::layout::slot_path;
 use crate::probe::Probe;
@@ -49,6 +50,7 @@ pub(crate) struct Disk {
     pub uuid: [u8; 16],
     pub probe: Probe,
     pub chunks: AtomicU64,
+    pub history: DiskHistory,
     pub shared: Arc<Shared>,
     /// Holds the exclusive lock of the directory.
     directory: File,
@@ -102,6 +104,7 @@ impl Disk {
             uuid,
             probe,
             chunks: AtomicU64::new(0),
+            history: DiskHistory::load(path),
             shared,
             directory,
             reserve_bytes,

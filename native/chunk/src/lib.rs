@@ -11,6 +11,7 @@ mod copy;
 mod counters;
 mod disk;
 mod free;
+mod history;
 mod identity;
 mod layout;
 mod open;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use copy::Copy;
 pub use counters::Counters;
+pub use history::Memory;
 pub use store::Store;
 pub use types::{
     BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, Sender, StoreConfig,

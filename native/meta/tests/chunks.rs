@@ -12,7 +12,7 @@ use wire::proto::*;
 /// About chunk 1.
 fn grant(inode: u64, version: u32, failed: &[u32]) -> Op {
     let chunk = Some(ChunkRef { id: 1, version });
-    Op::GrantWrite(GrantWrite { inode, index: 0, chunk, failed: failed.to_vec(), take_over: false })
+    Op::GrantWrite(GrantWrite { inode, index: 0, chunk, failed: failed.to_vec(), take_over: false, append: false })
 }
 
 fn servers(world: &World, id: u64) -> Vec<u32> {

@@ -64,7 +64,7 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
             let (inode, index) =
                 if c.is_multiple_of(4) { (chunk.inode, chunk.index) } else { (inode, u64::from(c / 4 % 4)) };
             let chunk = Some(ChunkRef { id: chunk.id, version: version_of(&chunk, c) });
-            Op::GrantWrite(GrantWrite { inode, index, failed, chunk, take_over: c.is_multiple_of(5) })
+            Op::GrantWrite(GrantWrite { inode, index, failed, chunk, take_over: c.is_multiple_of(5), append: false })
         }
         11 | 12 => commit_op(world, a, c, size),
         _ => {
