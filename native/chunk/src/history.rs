@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,20 +66,28 @@ pub(crate) enum Failure {
 
 /// The memory of one disk.
 pub(crate) struct DiskHistory {
-    path: PathBuf,
+    /// Open for good: below a lost mount point nothing is made anew. None: the disk takes no writes.
+    file: Option<File>,
     record: Mutex<Record>,
     outdated_until: AtomicU64,
 }
 
 impl DiskHistory {
-    /// What the disk remembers; nothing, where it has no whole record.
+    /// What the disk remembers; nothing, where it has no whole record. Makes room for a memory where there is none.
     pub fn load(directory: &Path) -> DiskHistory {
         let path = directory.join(FILE_NAME);
+        let file = open(directory, &path).map_err(|error| {
+            tracing::warn!(path = %path.display(), %error, "this disk cannot remember what it learns of the masters");
+        });
         let record = read(&path).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "what this disk knows of the masters cannot be read; its copies may be made anew");
             Record::default()
         });
-        DiskHistory { path, record: Mutex::new(record), outdated_until: AtomicU64::new(record.outdated_until) }
+        DiskHistory {
+            file: file.ok(),
+            record: Mutex::new(record),
+            outdated_until: AtomicU64::new(record.outdated_until),
+        }
     }
 
     pub fn memory(&self) -> Memory {
@@ -106,7 +114,10 @@ impl DiskHistory {
         if (next.memory, next.outdated_until) == (record.memory, record.outdated_until) {
             return Ok(());
         }
-        write(&self.path, &next)?;
+        let file = self.file.as_ref().ok_or_else(|| Failure::Write(io::Error::from_raw_os_error(libc::EROFS)))?;
+        let offset = next.sequence % 2 * SLOT_BYTES;
+        file.write_all_at(&encode(&next), offset).map_err(Failure::Write)?;
+        file.sync_data().map_err(Failure::Sync)?;
         *record = next;
         self.outdated_until.store(next.outdated_until, Ordering::Release);
         Ok(())
@@ -121,7 +132,7 @@ fn read(path: &Path) -> io::Result<Record> {
     };
     let slots = [slot(&file, 0), slot(&file, SLOT_BYTES)];
     let whole = slots.iter().flatten().max_by_key(|record| record.sequence).copied();
-    if whole.is_none() && file.metadata()?.len() > 0 {
+    if whole.is_none() && !is_blank(&file)? {
         return Err(io::Error::other("both records are damaged"));
     }
     Ok(whole.unwrap_or_default())
@@ -133,19 +144,22 @@ fn slot(file: &File, offset: u64) -> Option<Record> {
     decode(&bytes)
 }
 
-fn write(path: &Path, record: &Record) -> Result<(), Failure> {
-    let is_new = !path.exists();
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(Failure::Write)?;
-    if is_new {
-        // All of it at once, so that no later write needs room.
-        file.write_all_at(&[0; 2 * SLOT_BYTES as usize], 0).map_err(Failure::Write)?;
+/// The file, with room for both records from its first day on.
+fn open(directory: &Path, path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() < 2 * SLOT_BYTES {
+        file.write_all_at(&[0; SLOT_BYTES as usize], SLOT_BYTES)?;
+        file.sync_all()?;
+        File::open(directory)?.sync_all()?;
     }
-    file.write_all_at(&encode(record), record.sequence % 2 * SLOT_BYTES).map_err(Failure::Write)?;
-    if !is_new {
-        return file.sync_data().map_err(Failure::Sync);
-    }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    file.sync_all().and_then(|()| File::open(directory)?.sync_all()).map_err(Failure::Sync)
+    Ok(file)
+}
+
+/// Made, and never written since.
+fn is_blank(file: &File) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    file.take(2 * SLOT_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes.iter().all(|byte| *byte == 0))
 }
 
 fn encode(record: &Record) -> Vec<u8> {
