@@ -63,7 +63,7 @@ def info(
 
 
 def accept_history(
-    server: Annotated[int, typer.Option("--server", help="The refused chunkserver.", min=1)] = 0,
+    server: Annotated[int | None, typer.Option("--server", help="The refused chunkserver.", min=1)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every chunkserver that was refused.")] = False,
     masters: MastersOption = None,
     directory: DirOption = None,
@@ -73,9 +73,9 @@ def accept_history(
 
     Nothing is deleted: copies that the masters do not know are kept until `drop-unknown`.
     """
-    if bool(server) == every:
+    if (server is not None) == every:
         raise UsageError("name one refused chunkserver with --server N, or all of them with --all")
-    accept = cluster_pb2.AcceptHistory(server_id=server)
+    accept = cluster_pb2.AcceptHistory(server_id=server or 0)
     order(where(masters, directory), cluster_pb2.AdminCommand(accept_history=accept), timeout)
     console.print(
         "Accepted; the chunkservers register within seconds. Copies that the masters do not know are kept: "

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mooseng_py.demo.harness import Cluster, free_port_offset, run_mooseng, wait_until
+from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, run_mooseng, wait_until
+from mooseng_py.sdk import connect
+from tests.sharing.support import paused, pid_of, wait_until_copies_are_equal
 
 KIB = 1 << 10
 MASTERS = ("master-1", "master-2", "master-3")
@@ -31,18 +33,25 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.down()
 
 
-def data_of(cluster: Cluster, name: str) -> Path:
-    return Path(cluster.node(name)["data_directories"][0])
+def data_of(cluster: Cluster, name: str) -> list[Path]:
+    return [Path(path) for path in cluster.node(name)["data_directories"]]
 
 
-def copies(cluster: Cluster) -> dict[str, list[bytes]]:
-    """The chunk files of each server that hold anything, by content."""
-    return {name: [p.read_bytes() for p in sorted(data_of(cluster, name).glob("chunks/*/*.data"))] for name in SERVERS}
+def keep(cluster: Cluster, name: str, aside: Path) -> None:
+    """Copy what a node has on its disks."""
+    for index, path in enumerate(data_of(cluster, name)):
+        shutil.copytree(path, aside / f"{name}-{index}")
+
+
+def put_back(cluster: Cluster, name: str, aside: Path) -> None:
+    for index, path in enumerate(data_of(cluster, name)):
+        shutil.rmtree(path)
+        shutil.copytree(aside / f"{name}-{index}", path)
 
 
 def hold(cluster: Cluster, content: bytes) -> list[str]:
     """The servers that store `content` as it is."""
-    return [name for name, files in copies(cluster).items() if any(content in data for data in files)]
+    return [name for name in SERVERS if any(content in path.read_bytes() for path in cluster.data_files(name))]
 
 
 def put(path: Path, data: bytes) -> None:
@@ -113,7 +122,7 @@ def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(c
     put(root / "old", b"old " * (50 * KIB))
     stop(cluster, *MASTERS)
     for name in MASTERS:
-        shutil.copytree(data_of(cluster, name), tmp_path / name)
+        keep(cluster, name, tmp_path)
     start(cluster, *MASTERS)
     all_up(cluster)
     written = [content(index) for index in range(5)]
@@ -122,8 +131,7 @@ def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(c
     time.sleep(2)
     stop(cluster, *MASTERS, *SERVERS)
     for name in MASTERS:
-        shutil.rmtree(data_of(cluster, name))
-        shutil.copytree(tmp_path / name, data_of(cluster, name))
+        put_back(cluster, name, tmp_path)
     start(cluster, *SERVERS, *MASTERS)
     for reason in refused(cluster):
         assert "put back to an older state" in reason
@@ -152,7 +160,8 @@ def test_masters_made_anew_under_the_same_cluster_id_are_refused_and_nothing_is_
     time.sleep(2)
     stop(cluster, *MASTERS, *SERVERS)
     for name in MASTERS:
-        shutil.rmtree(data_of(cluster, name))
+        for path in data_of(cluster, name):
+            shutil.rmtree(path)
     start(cluster, *SERVERS, *MASTERS)
     assert all("made anew" in reason for reason in refused(cluster))
     check_nothing_is_deleted(cluster, written)
@@ -161,3 +170,58 @@ def test_masters_made_anew_under_the_same_cluster_id_are_refused_and_nothing_is_
     cluster.restart("client-2")
     check_no_foreign_bytes(cluster.mount(2), written)
     check_nothing_is_deleted(cluster, written)
+
+
+def read_anew(cluster: Cluster, names: list[str]) -> list[bytes]:
+    """As a client that has nothing cached."""
+    with connect(cluster.url()) as fs:
+        return [fs.read_bytes(f"/{name}") for name in names]
+
+
+def overwrite(cluster: Cluster, names: list[str], byte: bytes) -> None:
+    """In place, a piece in the middle of each, durably."""
+    for name in names:
+        with (cluster.mount(1) / name).open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), byte * (100 * KIB), 50 * KIB)
+            os.fsync(file.fileno())
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["of an earlier registration", "of the same registration"])
+def test_a_chunkserver_put_back_to_an_older_image_serves_no_old_byte_and_is_healed(
+    cluster: Cluster, tmp_path: Path, restarted: bool
+) -> None:
+    server = "chunkserver-2"
+    names = [f"file-{index}" for index in range(4)]
+    for name in names:
+        put(cluster.mount(1) / name, b"old!" * (50 * KIB))
+    time.sleep(2)
+    if restarted:
+        stop(cluster, server)
+        keep(cluster, server, tmp_path)
+        start(cluster, server)
+        all_up(cluster)
+        cluster.wait_until_whole()
+    else:
+        with paused(pid_of(cluster, server)):
+            keep(cluster, server, tmp_path)
+    overwrite(cluster, names, b"n")
+    right = (b"old!" * (50 * KIB))[: 50 * KIB] + b"n" * (100 * KIB) + (b"old!" * (50 * KIB))[150 * KIB :]
+    time.sleep(2)
+    stop(cluster, server)
+    put_back(cluster, server, tmp_path)
+
+    def look(_index: int) -> None:
+        for data in read_anew(cluster, names):
+            if data != right:
+                raise OSError("old bytes were read")
+
+    looking = Activity("reading", look)
+    with looking.going_on():
+        start(cluster, server)
+        all_up(cluster)
+        wait_until("some reads", lambda: looking.errors or looking.done > 10, timeout_s=60)
+        for name in names:
+            assert wait_until_copies_are_equal(cluster, name, len(right), timeout_s=60) == right
+        cluster.wait_until_whole()
+    assert not looking.errors
+    assert "older image" in (cluster.dir / "nodes" / server / "log").read_text()
