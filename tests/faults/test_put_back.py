@@ -117,7 +117,9 @@ def check_no_foreign_bytes(root: Path, written: list[bytes]) -> None:
         assert not any(old[:100] in data for old in written)
 
 
-def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(cluster: Cluster, tmp_path: Path) -> None:
+def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     root = cluster.mount(1)
     put(root / "old", b"old " * (50 * KIB))
     stop(cluster, *MASTERS)
