@@ -5,11 +5,12 @@ from __future__ import annotations
 from mooseng_py.errors import UnavailableError
 from mooseng_py.native import Link
 
-__all__ = ["FILE_INFO", "VIEW", "ask"]
+__all__ = ["ADMIN", "FILE_INFO", "VIEW", "ask"]
 
-# Methods that any master answers; all of them stand in FORMAT.md, "Frame".
+# Methods that any master answers, and the leader's for orders; all of them stand in FORMAT.md, "Frame".
 VIEW = 30
 FILE_INFO = 31
+ADMIN = 32
 
 
 def ask(address: str, method: int, message: bytes, *, timeout_s: float) -> bytes:

@@ -1,4 +1,4 @@
-"""`mooseng status` and `mooseng info FILE`: what the masters know."""
+"""`mooseng status` and `mooseng info FILE`: what the masters know; and an operator's word on masters put back to an older state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 from mooseng_py.proto import cluster_pb2
 
 from .connection import DirOption, JsonOption, MastersOption, TimeoutOption, where
+from .errors import UsageError
 from .output import as_dict, console, print_json, print_table, size
-from .views import cluster_view, file_info
+from .views import cluster_view, file_info, order
 
 _ASK_TIMEOUT_S = 10.0
 
@@ -18,6 +19,8 @@ _ASK_TIMEOUT_S = 10.0
 def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(info)
+    app.command("accept-history")(accept_history)
+    app.command("drop-unknown")(drop_unknown)
 
 
 def status(
@@ -59,6 +62,39 @@ def info(
         )
 
 
+def accept_history(
+    server: Annotated[int | None, typer.Option("--server", help="The refused chunkserver.", min=1)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every chunkserver that was refused.")] = False,
+    masters: MastersOption = None,
+    directory: DirOption = None,
+    timeout: TimeoutOption = _ASK_TIMEOUT_S,
+) -> None:
+    """Go on with masters that were put back to an older state, or made anew: what they do not know is given up.
+
+    Nothing is deleted: copies that the masters do not know are kept until `drop-unknown`.
+    """
+    if (server is not None) == every:
+        raise UsageError("name one refused chunkserver with --server N, or all of them with --all")
+    accept = cluster_pb2.AcceptHistory(server_id=server or 0)
+    order(where(masters, directory), cluster_pb2.AdminCommand(accept_history=accept), timeout)
+    console.print(
+        "Accepted; the chunkservers register within seconds. Copies that the masters do not know are kept: "
+        "`mooseng status` counts them, `mooseng drop-unknown` lets them go.",
+        soft_wrap=True,
+    )
+
+
+def drop_unknown(
+    masters: MastersOption = None,
+    directory: DirOption = None,
+    timeout: TimeoutOption = _ASK_TIMEOUT_S,
+) -> None:
+    """Let go of the copies that were kept since `accept-history`: they are deleted as any other that no file has."""
+    command = cluster_pb2.AdminCommand(drop_unknown=cluster_pb2.DropUnknown())
+    order(where(masters, directory), command, timeout)
+    console.print("The copies that no file has are deleted once they are older than orphan_delay_s.", soft_wrap=True)
+
+
 def _chunk_row(place: cluster_pb2.ChunkPlace) -> list[str]:
     chunk = place.info
     servers = " ".join(f"{replica.server_id}@{replica.address}" for replica in chunk.replicas)
@@ -84,6 +120,13 @@ def _print_view(view: cluster_pb2.ClusterView) -> None:
     console.print(
         f"{view.inodes} inodes, {view.chunks} chunks ({danger}), {view.sessions} sessions, {size(view.memory_bytes)} of name space in memory"
     )
+    for refused in view.refused:
+        console.print(f"chunkserver {refused.server_id} is refused: {refused.reason}", soft_wrap=True)
+    if view.kept_orphans:
+        console.print(
+            f"{view.kept_orphans} copies that these masters do not know are kept; `mooseng drop-unknown` lets them go",
+            soft_wrap=True,
+        )
     print_table(
         ["MASTER", "ADDRESS", "ROLE", "LOG", "APPLIED", "SNAPSHOT"],
         [[str(m.node_id), m.address, m.role, str(m.last_log), str(m.applied), str(m.snapshot)] for m in view.masters],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mooseng_py.asking import FILE_INFO, VIEW, ask
+from mooseng_py.asking import ADMIN, FILE_INFO, VIEW, ask
 from mooseng_py.errors import MooseError, NamespaceError, UnavailableError, make_error
 from mooseng_py.proto import cluster_pb2
 
@@ -38,6 +38,22 @@ def file_info(where: Where, path: str, timeout_s: float) -> cluster_pb2.FileInfo
                 return answer
             error = answer.error
             refusals.append(make_error(error.errno, error.kind, error.message, path))
+        if refused := [error for error in refusals if isinstance(error, NamespaceError)]:
+            raise refused[0]
+        _give_up(deadline, refusals)
+
+
+def order(where: Where, command: cluster_pb2.AdminCommand, timeout_s: float) -> None:
+    """Have the leader carry out an operator's order.
+
+    Raises: MooseError; UnavailableError when no leader answers until the deadline.
+    """
+    request = command.SerializeToString()
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answers, refusals = _ask_all(where, ADMIN, request)
+        if answers:
+            return
         if refused := [error for error in refusals if isinstance(error, NamespaceError)]:
             raise refused[0]
         _give_up(deadline, refusals)

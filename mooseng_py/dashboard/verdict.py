@@ -31,6 +31,10 @@ def verdict(
         bad.append("No master leads: names can be neither read nor changed until one does")
     elif silent:
         warnings.append(f"{_listed(silent)} {'does' if len(silent) == 1 else 'do'} not answer")
+    bad += [
+        f"chunkserver-{one.server_id} is refused: {one.reason}"
+        for one in (snapshot.led.what.refused if snapshot.led.what else ())
+    ]
     if chunks["missing"]:
         bad.append(f"{_count(chunks['missing'], 'chunk')} without any live copy")
     down = [server["name"] for server in servers if server["state"] != "up"]

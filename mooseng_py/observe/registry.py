@@ -150,6 +150,12 @@ _ALL = [
         "mooseng_master_missing_chunks", "gauge", "", "Chunks without any live copy: their data cannot be read now."
     ),
     Metric("mooseng_master_orphan_copies", "gauge", "", "Stored copies that belong to no chunk of the table."),
+    Metric(
+        "mooseng_master_refused_servers",
+        "gauge",
+        "",
+        "Chunkservers that remember more than these masters: the masters were put back to an older state.",
+    ),
     Metric("mooseng_master_servers_up", "gauge", "", "Chunkservers that heartbeat."),
     Metric("mooseng_master_queued_commands", "gauge", "", "Commands waiting for the next log entry."),
     Metric("mooseng_master_queued_deletes", "gauge", "", "Deletes not yet confirmed by chunkservers."),

@@ -9,48 +9,78 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DiskStatus(_message.Message):
-    __slots__ = ("path", "total_bytes", "free_bytes", "chunks", "state", "direct_io")
+    __slots__ = ("path", "total_bytes", "free_bytes", "chunks", "state", "direct_io", "epoch", "outdated", "remembered")
     PATH_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DIRECT_IO_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_FIELD_NUMBER: _ClassVar[int]
     path: str
     total_bytes: int
     free_bytes: int
     chunks: int
     state: str
     direct_io: bool
-    def __init__(self, path: _Optional[str] = ..., total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., chunks: _Optional[int] = ..., state: _Optional[str] = ..., direct_io: _Optional[bool] = ...) -> None: ...
+    epoch: int
+    outdated: int
+    remembered: int
+    def __init__(self, path: _Optional[str] = ..., total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., chunks: _Optional[int] = ..., state: _Optional[str] = ..., direct_io: _Optional[bool] = ..., epoch: _Optional[int] = ..., outdated: _Optional[int] = ..., remembered: _Optional[int] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("index", "mark", "next_chunk", "next_inode", "next_session", "next_epoch")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    NEXT_INODE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SESSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    mark: int
+    next_chunk: int
+    next_inode: int
+    next_session: int
+    next_epoch: int
+    def __init__(self, index: _Optional[int] = ..., mark: _Optional[int] = ..., next_chunk: _Optional[int] = ..., next_inode: _Optional[int] = ..., next_session: _Optional[int] = ..., next_epoch: _Optional[int] = ...) -> None: ...
 
 class ServerHello(_message.Message):
-    __slots__ = ("server_id", "boot_id", "address", "disks", "version", "inventory_follows")
+    __slots__ = ("server_id", "boot_id", "address", "disks", "version", "inventory_follows", "remembered", "highest_chunk")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DISKS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FOLLOWS_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_CHUNK_FIELD_NUMBER: _ClassVar[int]
     server_id: int
     boot_id: int
     address: str
     disks: _containers.RepeatedCompositeFieldContainer[DiskStatus]
     version: str
     inventory_follows: bool
-    def __init__(self, server_id: _Optional[int] = ..., boot_id: _Optional[int] = ..., address: _Optional[str] = ..., disks: _Optional[_Iterable[_Union[DiskStatus, _Mapping]]] = ..., version: _Optional[str] = ..., inventory_follows: _Optional[bool] = ...) -> None: ...
+    remembered: Position
+    highest_chunk: int
+    def __init__(self, server_id: _Optional[int] = ..., boot_id: _Optional[int] = ..., address: _Optional[str] = ..., disks: _Optional[_Iterable[_Union[DiskStatus, _Mapping]]] = ..., version: _Optional[str] = ..., inventory_follows: _Optional[bool] = ..., remembered: _Optional[_Union[Position, _Mapping]] = ..., highest_chunk: _Optional[int] = ...) -> None: ...
 
 class ServerWelcome(_message.Message):
-    __slots__ = ("epoch", "cluster_id", "heartbeat_ms", "term")
+    __slots__ = ("epoch", "cluster_id", "heartbeat_ms", "term", "position", "outdated_disks")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_DISKS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     cluster_id: str
     heartbeat_ms: int
     term: int
-    def __init__(self, epoch: _Optional[int] = ..., cluster_id: _Optional[str] = ..., heartbeat_ms: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+    position: Position
+    outdated_disks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, epoch: _Optional[int] = ..., cluster_id: _Optional[str] = ..., heartbeat_ms: _Optional[int] = ..., term: _Optional[int] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., outdated_disks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ChunkReport(_message.Message):
     __slots__ = ("id", "version", "bad", "stored_bytes")
@@ -100,28 +130,32 @@ class Heartbeat(_message.Message):
     def __init__(self, server_id: _Optional[int] = ..., epoch: _Optional[int] = ..., disks: _Optional[_Iterable[_Union[DiskStatus, _Mapping]]] = ..., bad: _Optional[_Iterable[_Union[ChunkReport, _Mapping]]] = ..., counters: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("epoch", "term")
+    __slots__ = ("epoch", "term", "position")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     term: int
-    def __init__(self, epoch: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+    position: Position
+    def __init__(self, epoch: _Optional[int] = ..., term: _Optional[int] = ..., position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...
 
 class ServerCommand(_message.Message):
-    __slots__ = ("epoch", "command_id", "delete", "copy", "inventory", "digest")
+    __slots__ = ("epoch", "command_id", "delete", "copy", "inventory", "digest", "position")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     command_id: int
     delete: DeleteChunks
     copy: CopyChunk
     inventory: SendInventory
     digest: DigestChunk
-    def __init__(self, epoch: _Optional[int] = ..., command_id: _Optional[int] = ..., delete: _Optional[_Union[DeleteChunks, _Mapping]] = ..., copy: _Optional[_Union[CopyChunk, _Mapping]] = ..., inventory: _Optional[_Union[SendInventory, _Mapping]] = ..., digest: _Optional[_Union[DigestChunk, _Mapping]] = ...) -> None: ...
+    position: Position
+    def __init__(self, epoch: _Optional[int] = ..., command_id: _Optional[int] = ..., delete: _Optional[_Union[DeleteChunks, _Mapping]] = ..., copy: _Optional[_Union[CopyChunk, _Mapping]] = ..., inventory: _Optional[_Union[SendInventory, _Mapping]] = ..., digest: _Optional[_Union[DigestChunk, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...
 
 class DeleteChunks(_message.Message):
     __slots__ = ("chunks",)
@@ -192,7 +226,7 @@ class BatchReply(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AdminCommand(_message.Message):
-    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server")
+    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server", "begin_history", "confirm_server", "raise_numbers", "accept_history", "drop_unknown")
     EXPECTED_TERM_FIELD_NUMBER: _ClassVar[int]
     BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
     REGISTER_SERVER_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +238,11 @@ class AdminCommand(_message.Message):
     PURGE_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_SESSION_FIELD_NUMBER: _ClassVar[int]
     FORGET_SERVER_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_HISTORY_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_SERVER_FIELD_NUMBER: _ClassVar[int]
+    RAISE_NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_HISTORY_FIELD_NUMBER: _ClassVar[int]
+    DROP_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     expected_term: int
     bootstrap: Bootstrap
     register_server: RegisterServer
@@ -215,7 +254,12 @@ class AdminCommand(_message.Message):
     purge: Purge
     expire_session: ExpireSession
     forget_server: ForgetServer
-    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ...) -> None: ...
+    begin_history: BeginHistory
+    confirm_server: ConfirmServer
+    raise_numbers: RaiseNumbers
+    accept_history: AcceptHistory
+    drop_unknown: DropUnknown
+    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ..., begin_history: _Optional[_Union[BeginHistory, _Mapping]] = ..., confirm_server: _Optional[_Union[ConfirmServer, _Mapping]] = ..., raise_numbers: _Optional[_Union[RaiseNumbers, _Mapping]] = ..., accept_history: _Optional[_Union[AcceptHistory, _Mapping]] = ..., drop_unknown: _Optional[_Union[DropUnknown, _Mapping]] = ...) -> None: ...
 
 class Bootstrap(_message.Message):
     __slots__ = ("cluster_id", "copies", "min_copies", "inline_limit")
@@ -312,6 +356,38 @@ class ForgetServer(_message.Message):
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     server_id: int
     def __init__(self, server_id: _Optional[int] = ...) -> None: ...
+
+class BeginHistory(_message.Message):
+    __slots__ = ("mark",)
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    mark: int
+    def __init__(self, mark: _Optional[int] = ...) -> None: ...
+
+class ConfirmServer(_message.Message):
+    __slots__ = ("server_id", "epoch")
+    SERVER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    server_id: int
+    epoch: int
+    def __init__(self, server_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class RaiseNumbers(_message.Message):
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: _containers.RepeatedCompositeFieldContainer[Position]
+    def __init__(self, known: _Optional[_Iterable[_Union[Position, _Mapping]]] = ...) -> None: ...
+
+class AcceptHistory(_message.Message):
+    __slots__ = ("server_id", "known")
+    SERVER_ID_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    server_id: int
+    known: _containers.RepeatedCompositeFieldContainer[Position]
+    def __init__(self, server_id: _Optional[int] = ..., known: _Optional[_Iterable[_Union[Position, _Mapping]]] = ...) -> None: ...
+
+class DropUnknown(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class AdminReply(_message.Message):
     __slots__ = ("error", "epoch", "chunk")
@@ -418,19 +494,33 @@ class ChunkTrouble(_message.Message):
     def __init__(self, chunk: _Optional[_Union[ChunkState, _Mapping]] = ..., live: _Optional[_Iterable[int]] = ..., bad: _Optional[_Iterable[int]] = ..., idle_ms: _Optional[int] = ...) -> None: ...
 
 class OrphanChunk(_message.Message):
-    __slots__ = ("server_id", "chunk_id", "version", "age_ms")
+    __slots__ = ("server_id", "chunk_id", "version", "age_ms", "kept")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     server_id: int
     chunk_id: int
     version: int
     age_ms: int
-    def __init__(self, server_id: _Optional[int] = ..., chunk_id: _Optional[int] = ..., version: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
+    kept: bool
+    def __init__(self, server_id: _Optional[int] = ..., chunk_id: _Optional[int] = ..., version: _Optional[int] = ..., age_ms: _Optional[int] = ..., kept: _Optional[bool] = ...) -> None: ...
+
+class RefusedServer(_message.Message):
+    __slots__ = ("server_id", "address", "reason", "since_ms")
+    SERVER_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    server_id: int
+    address: str
+    reason: str
+    since_ms: int
+    def __init__(self, server_id: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class ClusterView(_message.Message):
-    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing", "no_leader")
+    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing", "no_leader", "refused", "kept_orphans")
     TERM_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     IS_LEADER_FIELD_NUMBER: _ClassVar[int]
@@ -453,6 +543,8 @@ class ClusterView(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     HEALING_FIELD_NUMBER: _ClassVar[int]
     NO_LEADER_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    KEPT_ORPHANS_FIELD_NUMBER: _ClassVar[int]
     term: int
     leader: str
     is_leader: bool
@@ -475,7 +567,9 @@ class ClusterView(_message.Message):
     memory_bytes: int
     healing: _containers.RepeatedCompositeFieldContainer[ChunkState]
     no_leader: str
-    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ..., no_leader: _Optional[str] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedServer]
+    kept_orphans: int
+    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ..., no_leader: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[RefusedServer, _Mapping]]] = ..., kept_orphans: _Optional[int] = ...) -> None: ...
 
 class ViewRequest(_message.Message):
     __slots__ = ("with_chunks", "with_sessions")

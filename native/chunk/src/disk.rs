@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::free::FreeSlots;
 use crate::fs::{Access, FileHandle, Fs};
+use crate::history::DiskHistory;
 use crate::identity;
 use crate::layout::slot_path;
 use crate::probe::Probe;
@@ -36,6 +37,7 @@ pub(crate) struct Disk {
     pub uuid: [u8; 16],
     pub probe: Probe,
     pub chunks: AtomicU64,
+    pub history: DiskHistory,
     pub shared: Arc<Shared>,
     pub fs: Fs,
     /// Holds the exclusive lock of the directory.
@@ -87,6 +89,7 @@ impl Disk {
             uuid,
             probe,
             chunks: AtomicU64::new(0),
+            history: DiskHistory::load(&shared.env.fs(index), path),
             fs: shared.env.fs(index),
             shared,
             directory,

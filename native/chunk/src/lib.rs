@@ -13,6 +13,7 @@ mod disk;
 mod env;
 mod free;
 mod fs;
+mod history;
 mod identity;
 mod layout;
 mod open;
@@ -36,6 +37,7 @@ mod tests;
 pub use copy::Copy;
 pub use counters::Counters;
 pub use env::Env;
+pub use history::Memory;
 pub use store::Store;
 pub use types::{
     BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, Sender, StoreConfig,

@@ -23,13 +23,13 @@ use crate::write::{check_span, verify};
 
 pub(crate) struct Inner {
     places: Vec<Place>,
-    index: RwLock<BTreeMap<u64, Arc<Slot>>>,
-    shared: Arc<Shared>,
+    pub(crate) index: RwLock<BTreeMap<u64, Arc<Slot>>>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// The chunks of one chunkserver. Used by many threads through an `Arc`.
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Store {
@@ -110,7 +110,7 @@ impl Store {
                 None if create => self.inner.create(chunk)?,
                 None => return Err(missing(chunk.id)),
             };
-            let written = slot.write(chunk, sender, offset, data, crcs);
+            let written = slot.check_current().and_then(|()| slot.write(chunk, sender, offset, data, crcs));
             match written {
                 Err(error) if error.errno == libc::ENOENT && create && slot.is_gone() => continue,
                 Err(error) => {
@@ -194,6 +194,7 @@ impl Store {
             version: slot.version(),
             stored_bytes: slot.stored_bytes(),
             disk: slot.disk.index,
+            outdated: slot.is_outdated(),
         };
         working.map(entry).collect()
     }
@@ -275,7 +276,7 @@ impl Store {
 }
 
 impl Inner {
-    fn open_disks(&self) -> impl Iterator<Item = &Arc<Disk>> {
+    pub(crate) fn open_disks(&self) -> impl Iterator<Item = &Arc<Disk>> {
         self.places.iter().filter_map(|place| match place {
             Place::Open(disk) => Some(disk),
             Place::Failed(..) => None,
@@ -284,6 +285,7 @@ impl Inner {
 
     fn disks(&self) -> Vec<DiskInfo> {
         let devices: Vec<u64> = self.open_disks().filter_map(|disk| disk.device()).collect();
+        let outdated = self.outdated();
         let info = |place: &Place| match place {
             Place::Open(disk) => {
                 let room = disk.room().ok();
@@ -296,6 +298,7 @@ impl Inner {
                     chunks: disk.chunks.load(Ordering::Relaxed),
                     state: disk.state(),
                     direct_io: disk.probe.wins,
+                    outdated: outdated.get(&disk.index).copied().unwrap_or(0),
                 }
             }
             Place::Failed(path, why) => DiskInfo {
@@ -305,6 +308,7 @@ impl Inner {
                 chunks: 0,
                 state: format!("failed: {why}"),
                 direct_io: false,
+                outdated: 0,
             },
         };
         self.places.iter().map(info).collect()
@@ -322,7 +326,7 @@ impl Inner {
     fn with<T>(&self, id: u64, act: impl Fn(&Arc<Slot>) -> Result<T>) -> Result<T> {
         loop {
             let slot = self.find(id).ok_or_else(|| missing(id))?;
-            match act(&slot) {
+            match slot.check_current().and_then(|()| act(&slot)) {
                 Err(_) if slot.is_gone() && self.find(id).is_some_and(|now| !Arc::ptr_eq(&now, &slot)) => continue,
                 done => return done,
             }

@@ -72,6 +72,8 @@ pub struct ChunkEntry {
     pub stored_bytes: u32,
     /// Index into the configured disks.
     pub disk: usize,
+    /// Of an older image of its disk: kept, but neither read, written nor copied.
+    pub outdated: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct DiskInfo {
     /// "ok", "full", "read-only: <why>", "failed: <why>".
     pub state: String,
     pub direct_io: bool,
+    /// Of `chunks`: of an older image of the disk.
+    pub outdated: u64,
 }
 
 /// A stored block that is not what was written.

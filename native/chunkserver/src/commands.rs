@@ -10,7 +10,7 @@ use base::{Error, Result};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::proto::server_command::Command;
-use wire::proto::{self, CommandResult, CopyChunk, DeleteChunks, DigestChunk, Empty, ServerCommand};
+use wire::proto::{self, CommandResult, CopyChunk, DeleteChunks, DigestChunk, Empty, Position, ServerCommand};
 use wire::{Frame, Link, Method};
 
 use crate::copy;
@@ -47,6 +47,7 @@ pub async fn run(
         };
         let answer = Answer { node: node.clone(), link: link.clone(), command_id: command.command_id };
         let checked = check(&command, epoch, tasks.len());
+        let order = Order { node: node.clone(), opened: opened.clone(), epoch, position: command.position };
         match checked.map(|()| command.command) {
             Err(error) => drop(tasks.spawn(answer.send(Err(error)))),
             Ok(Some(Command::Inventory(_))) => {
@@ -54,8 +55,7 @@ pub async fn run(
                 tasks.spawn(answer.send(Ok(CommandResult::default())));
             }
             Ok(Some(Command::Delete(delete))) => {
-                let (node, opened) = (node.clone(), opened.clone());
-                tasks.spawn(async move { answer.send(delete_chunks(&node, &opened, delete).await).await });
+                tasks.spawn(async move { answer.send(delete_chunks(order, delete).await).await });
             }
             Ok(Some(Command::Copy(copy))) => {
                 let chunk = copy.chunk.map_or(0, |chunk| chunk.id);
@@ -64,16 +64,15 @@ pub async fn run(
                 if let Some(earlier) = copies.remove(&chunk) {
                     earlier.abort();
                 }
-                let (node, opened, room) = (node.clone(), opened.clone(), room.clone());
+                let room = room.clone();
                 let running = tasks.spawn(async move {
-                    let outcome = make_copy(&node, &opened, copy, &room).await;
+                    let outcome = make_copy(&order, copy, &room).await;
                     answer.send(outcome).await;
                 });
                 copies.insert(chunk, running);
             }
             Ok(Some(Command::Digest(asked))) => {
-                let (node, opened) = (node.clone(), opened.clone());
-                tasks.spawn(async move { answer.send(digest(&node, &opened, asked).await).await });
+                tasks.spawn(async move { answer.send(digest(&order, asked).await).await });
             }
             Ok(None) => {
                 let sentence =
@@ -105,9 +104,25 @@ fn check(command: &ServerCommand, epoch: u64, running: usize) -> Result<()> {
     Ok(())
 }
 
-async fn make_copy(node: &Arc<Node>, opened: &Opened, command: CopyChunk, room: &Semaphore) -> Result<CommandResult> {
+/// Where an order is carried out, and when in the masters' history it was given.
+struct Order {
+    node: Arc<Node>,
+    opened: Arc<Opened>,
+    epoch: u64,
+    position: Option<Position>,
+}
+
+impl Order {
+    /// Before anything is changed: masters that do not know this order must be told from those that gave it.
+    async fn remember(&self) -> Result<()> {
+        self.node.remember_order(&self.opened, self.epoch, self.position.as_ref()).await
+    }
+}
+
+async fn make_copy(order: &Order, command: CopyChunk, room: &Semaphore) -> Result<CommandResult> {
     let _room = room.acquire().await.map_err(|_| Error::unavailable("stopping"))?;
-    let outcome = copy::copy(node, opened, command).await;
+    order.remember().await?;
+    let outcome = copy::copy(&order.node, &order.opened, command).await;
     if let Err(error) = &outcome {
         tracing::warn!(%error, "a copy was not made; the leader tries again");
     }
@@ -115,9 +130,12 @@ async fn make_copy(node: &Arc<Node>, opened: &Opened, command: CopyChunk, room: 
 }
 
 /// What the copy here holds, after the fence where one is asked for.
-async fn digest(node: &Arc<Node>, opened: &Opened, asked: DigestChunk) -> Result<CommandResult> {
-    let (chunk, store) = (chunk_ref(asked.chunk)?, opened.store.clone());
-    let read = node.stable.run(move || {
+async fn digest(order: &Order, asked: DigestChunk) -> Result<CommandResult> {
+    if asked.fence {
+        order.remember().await?;
+    }
+    let (chunk, store) = (chunk_ref(asked.chunk)?, order.opened.store.clone());
+    let read = order.node.stable.run(move || {
         if asked.fence {
             store.fence(chunk)?;
         }
@@ -130,9 +148,10 @@ async fn digest(node: &Arc<Node>, opened: &Opened, asked: DigestChunk) -> Result
     }
 }
 
-async fn delete_chunks(node: &Arc<Node>, opened: &Opened, delete: DeleteChunks) -> Result<CommandResult> {
+async fn delete_chunks(order: Order, delete: DeleteChunks) -> Result<CommandResult> {
+    order.remember().await?;
     let chunks = delete.chunks.into_iter().map(|chunk| chunk_ref(Some(chunk))).collect::<Result<Vec<_>>>()?;
-    let (node, store) = (node.clone(), opened.store.clone());
+    let (node, store) = (order.node, order.opened.store.clone());
     let background = &node.clone().background;
     background
         .run(move || {

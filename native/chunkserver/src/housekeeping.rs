@@ -23,6 +23,10 @@ pub async fn keep_house(node: Arc<Node>) {
         let shared = node.clone();
         let round = node.background.run(move || {
             opened.store.flush_lazy();
+            let named = *shared.named.lock();
+            if let Err(error) = opened.store.remember(named, &[]) {
+                tracing::debug!(%error, "no disk remembers the masters' position");
+            }
             take_stock(&shared, &opened);
             Ok(())
         });
@@ -48,7 +52,7 @@ pub fn inventory_of(node: &Node, opened: &Opened) -> Vec<ChunkReport> {
     let report = |entry: chunk::ChunkEntry| ChunkReport {
         id: entry.id,
         version: entry.version,
-        bad: node.reports.is_bad(entry.id),
+        bad: entry.outdated || node.reports.is_bad(entry.id),
         stored_bytes: entry.stored_bytes,
     };
     entries.map(report).collect()

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod copy;
 mod housekeeping;
+mod memory;
 mod metrics;
 mod node;
 mod outcome;

@@ -71,6 +71,10 @@ pub struct Node {
     pub stable: Pool,
     pub background: Pool,
     pub standing: Mutex<Standing>,
+    /// A leader has answered a registration of this start.
+    pub looked_at: watch::Sender<bool>,
+    /// The registration, and the last position that its leader named.
+    pub named: Mutex<chunk::Memory>,
     pub stopping: watch::Sender<bool>,
     opened: RwLock<Option<Arc<Opened>>>,
     opening: tokio::sync::Mutex<()>,
@@ -110,6 +114,8 @@ impl Node {
             stable: Pool::start(&name("sync"), STABLE_THREADS, IO_WAITING)?,
             background: Pool::start(&name("back"), BACKGROUND_THREADS, IO_WAITING)?,
             standing: Mutex::new(Standing { state: "starting".to_string(), ..Standing::default() }),
+            looked_at: watch::channel(false).0,
+            named: Mutex::default(),
             stopping: watch::channel(false).0,
             opened: RwLock::new(None),
             opening: tokio::sync::Mutex::new(()),
@@ -244,6 +250,8 @@ fn disk_status(disk: chunk::DiskInfo) -> DiskStatus {
         chunks: disk.chunks,
         state: disk.state,
         direct_io: disk.direct_io,
+        outdated: disk.outdated,
+        ..DiskStatus::default()
     }
 }
 

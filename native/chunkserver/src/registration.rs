@@ -16,6 +16,7 @@ use wire::{Frame, Link, LinkConfig, Method};
 
 use crate::commands;
 use crate::housekeeping::{inventory_of, take_stock};
+use crate::memory::{disks_now, memory, remembered};
 use crate::node::{Node, Opened, Standing};
 use crate::reports::Finding;
 
@@ -119,16 +120,24 @@ async fn ask(
         server_id: node.server_id(),
         boot_id: node.boot_id,
         address: node.address.clone(),
-        disks: opened.disks.lock().clone(),
+        disks: disks_now(&opened),
         version: env!("CARGO_PKG_VERSION").to_string(),
         inventory_follows: true,
+        remembered: remembered(&opened.store),
+        highest_chunk: opened.store.highest_chunk(),
     };
     let reply = link.call(Method::ServerHello, &hello, None, Deadline::after(REGISTER_TIMEOUT)).await;
     if reply.as_ref().is_err_and(|error| error.errno == libc::ETIMEDOUT) {
         *open = None;
     }
+    if reply.as_ref().is_err_and(|error| error.kind == ErrorKind::Namespace) {
+        // Refused by a leader: it has looked, and what is here may still be read.
+        node.looked_at.send_replace(true);
+    }
     let welcome: ServerWelcome = reply?.decode()?;
     require_cluster(&opened, &welcome.cluster_id)?;
+    node.remember_welcome(&opened, &welcome).await;
+    *node.named.lock() = memory(welcome.epoch, welcome.position.as_ref());
     let (link, pushes) = open.take().ok_or_else(|| Error::unavailable("not connected"))?;
     // The leader may ask for other heartbeats than configured; nonsense from it must not spin or silence us.
     let heartbeat_ms = match u64::from(welcome.heartbeat_ms) {
@@ -206,17 +215,21 @@ async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
 }
 
 /// A heartbeat each `every`, and at once when a copy was found bad.
-async fn beat(node: &Node, opened: &Opened, link: &Link, epoch: u64, every: Duration) -> Error {
+async fn beat(node: &Node, opened: &Arc<Opened>, link: &Link, epoch: u64, every: Duration) -> Error {
     loop {
         let now = Instant::now();
         let bad: Vec<ChunkReport> = node.reports.take(REPORTS, now).into_iter().map(bad_report).collect();
         let full = bad.len() == REPORTS;
-        let disks = opened.disks.lock().clone();
+        let disks = disks_now(opened);
         let counters = node.metrics.for_heartbeat().into_iter().map(|(name, value)| (name.to_string(), value));
         let message = Heartbeat { server_id: node.server_id(), epoch, disks, bad, counters: counters.collect() };
         let reply = link.call(Method::Heartbeat, &message, None, Deadline::after(HEARTBEAT_TIMEOUT)).await;
         match reply.and_then(|reply| reply.decode::<HeartbeatReply>()) {
-            Ok(reply) if reply.epoch == epoch || reply.epoch == 0 => {}
+            Ok(reply) if reply.epoch == epoch || reply.epoch == 0 => {
+                if reply.position.is_some() {
+                    *node.named.lock() = memory(epoch, reply.position.as_ref());
+                }
+            }
             Ok(reply) => {
                 return Error::stale(format!("the leader has epoch {} for this server, not {epoch}", reply.epoch));
             }

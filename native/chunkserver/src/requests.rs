@@ -75,6 +75,7 @@ impl Handler for Node {
         let _busy = self.enter()?;
         let opened = self.opened()?;
         require_same_cluster(&opened, &request.peer)?;
+        self.first_look(&opened).await?;
         let started = Instant::now();
         let (op, outcome) = match request.method {
             Method::ChunkWrite => (Op::Write, write(&self, &opened, request).await),

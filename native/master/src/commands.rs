@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use wire::proto::{CommandResult, ServerCommand, server_command::Command};
+use wire::proto::{CommandResult, Position, ServerCommand, server_command::Command};
 use wire::{Method, Peer};
 
 struct Pending {
@@ -24,12 +24,14 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// Order `command` of the server registered with `epoch` on `peer`, and wait for what came of it.
+    /// Order `command` of the server registered with `epoch` on `peer`, which remembers `position` before it acts, and wait
+    /// for what came of it.
     pub async fn order(
         &self,
         server: u32,
         peer: &Peer,
         epoch: u64,
+        position: Position,
         command: Command,
         timeout: Duration,
     ) -> Result<CommandResult> {
@@ -38,7 +40,8 @@ impl Commands {
         self.pending.lock().insert(command_id, Pending { server, peer: peer.id, answer });
         let _forget = Forget { commands: self, command_id };
         let exchange = async {
-            peer.push(Method::ServerCommand, &ServerCommand { epoch, command_id, command: Some(command) }).await?;
+            let command = ServerCommand { epoch, command_id, command: Some(command), position: Some(position) };
+            peer.push(Method::ServerCommand, &command).await?;
             // The connection may have ended before the order was entered above.
             if peer.is_closed() {
                 return Err(lost(server));

@@ -7,10 +7,11 @@ use std::time::Instant;
 use base::{Error, ErrorKind, Result};
 use wire::Peer;
 use wire::proto::{
-    CommandResult, Heartbeat, HeartbeatReply, Inventory, RegisterServer, Role, ServerHello, ServerWelcome,
-    admin_command,
+    CommandResult, ConfirmServer, Heartbeat, HeartbeatReply, Inventory, RegisterServer, Role, ServerHello,
+    ServerWelcome, admin_command,
 };
 
+use crate::history::{outdated, remembered_by_all};
 use crate::node::Node;
 
 /// Chunks of one inventory part.
@@ -36,6 +37,8 @@ impl Node {
                 ),
             ));
         }
+        self.admit(term, &hello).await?;
+        let outdated_disks = self.outdated_disks(&hello);
         let op = admin_command::Op::RegisterServer(RegisterServer {
             server_id: hello.server_id,
             address: hello.address.clone(),
@@ -50,9 +53,28 @@ impl Node {
             self.machine.soft.copies.write().registered(server, same_boot);
         }
         tracing::info!(server, address, epoch, "chunkserver registered");
+        let position = Some(self.machine.state().position());
         // Three heartbeats may get lost before the server counts as dead.
         let heartbeat_ms = u32::try_from(self.config.server_timeout_ms / 3).unwrap_or(1000).clamp(50, 1000);
-        Ok(ServerWelcome { epoch, cluster_id: self.config.cluster_id.clone(), heartbeat_ms, term })
+        let cluster_id = self.config.cluster_id.clone();
+        Ok(ServerWelcome { epoch, cluster_id, heartbeat_ms, term, position, outdated_disks })
+    }
+
+    /// Disks of this server that were put back to an older image; their copies are made anew from others.
+    fn outdated_disks(&self, hello: &ServerHello) -> Vec<String> {
+        let server = hello.server_id;
+        let confirmed = self.machine.state().server(server).map_or(0, |server| server.confirmed);
+        let servers = self.servers.lock();
+        let before = servers.get(server).map_or(&[][..], |registered| &registered.disks);
+        let found = outdated(&hello.disks, confirmed, before);
+        for disk in &found {
+            tracing::error!(
+                server,
+                disk,
+                "a disk was put back to an older image of itself; its copies are neither served nor counted, and made anew from other servers"
+            );
+        }
+        found
     }
 
     pub async fn inventory(&self, peer: &Peer, part: &Inventory) -> Result<()> {
@@ -76,13 +98,17 @@ impl Node {
 
     pub async fn heartbeat(&self, peer: &Peer, beat: Heartbeat) -> Result<HeartbeatReply> {
         let term = self.lead().await?;
-        {
+        let to_confirm = {
             let mut servers = self.servers.lock();
             let registered = servers
                 .heard(beat.server_id, beat.epoch, peer, Instant::now())
                 .ok_or_else(|| register_again(beat.server_id))?;
             registered.disks = beat.disks;
             registered.counters = beat.counters;
+            !registered.confirmed && remembered_by_all(&registered.disks, beat.epoch)
+        };
+        if to_confirm {
+            self.confirm(term, beat.server_id, beat.epoch).await?;
         }
         if !beat.bad.is_empty() {
             tracing::warn!(
@@ -95,7 +121,19 @@ impl Node {
                 copies.reported(beat.server_id, report);
             }
         }
-        Ok(HeartbeatReply { epoch: beat.epoch, term })
+        let position = Some(self.machine.state().position());
+        Ok(HeartbeatReply { epoch: beat.epoch, term, position })
+    }
+
+    /// From here on a disk of this server that remembers an older registration is an older image.
+    async fn confirm(&self, term: u64, server_id: u32, epoch: u64) -> Result<()> {
+        self.committer.admin(term, admin_command::Op::ConfirmServer(ConfirmServer { server_id, epoch })).await?;
+        if let Some(registered) = self.servers.lock().get_mut(server_id)
+            && registered.contact.epoch == epoch
+        {
+            registered.confirmed = true;
+        }
+        Ok(())
     }
 
     /// A result nobody waits for any more is dropped: its order was given up.

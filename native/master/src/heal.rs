@@ -206,7 +206,8 @@ impl Node {
         let Some((peer, epoch)) = registered.filter(|(peer, _)| !peer.is_closed()) else {
             return Err(Error::unavailable(format!("chunkserver {server} is not connected to this leader")));
         };
-        self.commands.order(server, &peer, epoch, command, timeout).await
+        let position = self.machine.state().position();
+        self.commands.order(server, &peer, epoch, position, command, timeout).await
     }
 
     /// End healing marks that no task of this leader works on: an older leader's, or ones whose end was not committed.

@@ -89,7 +89,10 @@ impl Node {
             self.machine.state().chunk(delete.chunk_id).is_some_and(|chunk| {
                 chunk.servers.contains(&delete.server_id) || chunk.heal_target == delete.server_id
             });
-        !belongs && self.deletes.lock().add(delete.server_id, ChunkRef { id: delete.chunk_id, version: delete.version })
+        let kept = self.machine.state().keeps_unknown(delete.chunk_id);
+        !belongs
+            && !kept
+            && self.deletes.lock().add(delete.server_id, ChunkRef { id: delete.chunk_id, version: delete.version })
     }
 
     /// What others may order directly. The leader's own orders (registrations, heals, bootstrap) are refused.
@@ -106,6 +109,8 @@ impl Node {
                 self.machine.soft.copies.write().forget(forget.server_id);
                 Ok(reply)
             }
+            Some(Op::AcceptHistory(accept)) => self.accept_history(term, accept.server_id).await,
+            Some(Op::DropUnknown(_)) => self.drop_unknown(term).await,
             Some(op @ (Op::SetWeights(_) | Op::DropReplica(_) | Op::ExpireSession(_))) => {
                 self.committer.admin(term, op).await
             }

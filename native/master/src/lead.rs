@@ -77,6 +77,7 @@ async fn serve_term(node: &Arc<Node>, term: u64) {
         return std::future::pending().await;
     }
     bootstrap(node, term).await;
+    node.begin_history(term).await;
     let mut driver = Driver::new(node.clone(), term);
     node.serving.send_replace(term);
     let mut tick = tokio::time::interval(TICK);

@@ -9,6 +9,7 @@ mod deletes;
 mod fleet;
 mod heal;
 mod health;
+mod history;
 mod intents;
 mod lead;
 mod machine;

@@ -93,7 +93,7 @@ impl Machine {
         std::mem::take(&mut *self.inbox.lock())
     }
 
-    fn apply_batch(&self, term: u64, batch: &[u8]) -> Vec<u8> {
+    fn apply_batch(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
         let batch = match Batch::decode(batch) {
             Ok(batch) => batch,
             Err(error) => {
@@ -109,7 +109,7 @@ impl Machine {
         {
             let mut state = self.state.write();
             for command in &batch.commands {
-                let (applied, events) = apply_command(&mut state, term, command);
+                let (applied, events) = apply_command(&mut state, index, term, command);
                 if leading {
                     self.note(&state, command, &applied);
                     happened.extend(events);
@@ -187,7 +187,7 @@ impl Machine {
 }
 
 /// Apply one command; an order of an older leader's term is refused on every master alike.
-fn apply_command(state: &mut State, term: u64, command: &Command) -> (Applied, Vec<Event>) {
+fn apply_command(state: &mut State, index: u64, term: u64, command: &Command) -> (Applied, Vec<Event>) {
     if let Some(command::What::Admin(admin)) = &command.what
         && admin.expected_term != 0
         && admin.expected_term != term
@@ -195,7 +195,7 @@ fn apply_command(state: &mut State, term: u64, command: &Command) -> (Applied, V
         let error = stale_term(admin.expected_term, term).into();
         return (Applied::Admin(AdminReply { error: Some(error), ..AdminReply::default() }), Vec::new());
     }
-    state.apply(command)
+    state.apply_at(index, command)
 }
 
 pub fn stale_term(expected: u64, term: u64) -> Error {
@@ -223,8 +223,8 @@ pub fn is_read(request: &NameRequest) -> bool {
 }
 
 impl raft::StateMachine for Machine {
-    fn apply(&self, _index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
-        self.apply_batch(term, batch)
+    fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
+        self.apply_batch(index, term, batch)
     }
 
     fn freeze(&self) -> Box<dyn raft::Frozen> {

@@ -22,6 +22,7 @@ use crate::config::MasterConfig;
 use crate::deletes::Deletes;
 use crate::heal::Heals;
 use crate::health::Health;
+use crate::history::Refusals;
 use crate::lead;
 use crate::machine::Machine;
 use crate::metrics::{Metric, Metrics};
@@ -149,6 +150,7 @@ fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensu
         consensus,
         metrics,
         servers: Mutex::new(Servers::new(Instant::now())),
+        refusals: Mutex::new(Refusals::default()),
         commands: Commands::default(),
         health: Mutex::new(Health::default()),
         deletes: Mutex::new(Deletes::default()),

@@ -16,6 +16,7 @@ use crate::config::MasterConfig;
 use crate::deletes::Deletes;
 use crate::heal::Heals;
 use crate::health::Health;
+use crate::history::Refusals;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Said;
@@ -33,6 +34,7 @@ pub struct Node {
     pub committer: Committer,
     pub metrics: Arc<Metrics>,
     pub servers: Mutex<Servers>,
+    pub refusals: Mutex<Refusals>,
     pub commands: Commands,
     pub health: Mutex<Health>,
     pub deletes: Mutex<Deletes>,
@@ -116,6 +118,7 @@ impl Node {
     pub fn reset_soft(&self, now: Instant) {
         self.machine.soft.reset(now, self.config.session_timeout());
         *self.servers.lock() = Servers::new(now);
+        *self.refusals.lock() = Refusals::default();
         *self.health.lock() = Health::default();
         *self.deletes.lock() = Deletes::default();
         self.heals.reset();

@@ -23,6 +23,8 @@ pub struct Contact {
 pub struct Registered {
     pub peer: Arc<Peer>,
     pub contact: Contact,
+    /// Its disks remember this registration, and the log says so.
+    pub confirmed: bool,
     pub boot_id: u64,
     pub address: String,
     pub version: String,
@@ -58,6 +60,7 @@ impl Servers {
         let registered = Registered {
             peer,
             contact: Contact { epoch, seen: now, lost: None },
+            confirmed: false,
             boot_id: hello.boot_id,
             address: hello.address,
             version: hello.version,
@@ -69,6 +72,10 @@ impl Servers {
 
     pub fn get(&self, server: u32) -> Option<&Registered> {
         self.by_id.get(&server)
+    }
+
+    pub fn get_mut(&mut self, server: u32) -> Option<&mut Registered> {
+        self.by_id.get_mut(&server)
     }
 
     /// The registration behind a message, when connection and epoch are the registered ones; it counts as heard of.
@@ -176,7 +183,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(3);
 
     fn server(up: bool) -> ServerState {
-        ServerState { id: 1, address: "a:1".into(), epoch: 5, up, weight: 1, boot_id: 1, chunks: 0 }
+        ServerState { id: 1, address: "a:1".into(), epoch: 5, confirmed: 0, up, weight: 1, boot_id: 1, chunks: 0 }
     }
 
     fn mark(up: bool, contact: Option<Contact>, since: Instant, now: Instant) -> Option<bool> {

@@ -56,12 +56,15 @@ impl Node {
             heals_running: self.heals.count() as u64,
             memory_bytes: state.memory_bytes(),
             healing: state.healing(),
+            refused: self.refusals.lock().views(now),
             ..ClusterView::default()
         };
         {
             let health = self.health.lock();
             view.under_replicated = health.findings.under_replicated;
             view.missing = health.findings.missing;
+            view.kept_orphans =
+                health.findings.orphans.iter().filter(|orphan| state.keeps_unknown(orphan.chunk)).count() as u64;
         }
         if request.with_chunks && is_leader {
             view.troubled = self.troubled(&state, copies, now);
@@ -170,6 +173,7 @@ impl Node {
                 chunk_id: orphan.chunk,
                 version: orphan.version,
                 age_ms: ms(now.saturating_duration_since(since)),
+                kept: state.keeps_unknown(orphan.chunk),
             })
             .collect()
     }
@@ -270,12 +274,13 @@ impl Node {
             let state = self.machine.state();
             (state.counters(), state.servers(), state.memory_bytes())
         };
+        let refused = self.refusals.lock().views(Instant::now()).len();
         let (under_replicated, missing, orphan_copies) = {
             let health = self.health.lock();
             let findings = &health.findings;
             (findings.under_replicated, findings.missing, findings.orphans.len())
         };
-        let plain: [(&'static str, f64); 18] = [
+        let plain: [(&'static str, f64); 19] = [
             ("mooseng_master_term", raft.term as f64),
             ("mooseng_master_is_leader", f64::from(u8::from(self.serving_term().is_some()))),
             ("mooseng_master_elections_total", raft.elections as f64),
@@ -293,6 +298,7 @@ impl Node {
             ("mooseng_master_queued_commands", self.committer.waiting() as f64),
             ("mooseng_master_queued_deletes", self.deletes.lock().waiting() as f64),
             ("mooseng_master_heals_running", self.heals.count() as f64),
+            ("mooseng_master_refused_servers", refused as f64),
             ("mooseng_master_tables_bytes", memory_bytes as f64),
         ];
         metrics.extend(plain.into_iter().map(|(name, value)| (name, Vec::new(), value)));

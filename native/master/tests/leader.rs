@@ -263,3 +263,90 @@ async fn garbage_and_oversized_requests_are_refused_with_an_errno() {
     assert!(names.contains(&"mooseng_master_commit_seconds_sum"));
     cluster.stop().await;
 }
+
+/// What a chunkserver says that remembers `position`, if there is one, and has a copy of chunk `highest_chunk`.
+fn hello(id: u32, remembered: Option<proto::Position>, highest_chunk: u64) -> proto::ServerHello {
+    let address = format!("127.0.0.1:{}", 20_000 + id);
+    proto::ServerHello { server_id: id, boot_id: 1, address, remembered, highest_chunk, ..Default::default() }
+}
+
+async fn say(cluster: &Cluster, hello: &proto::ServerHello) -> base::Result<proto::ServerWelcome> {
+    let address = cluster.master(cluster.leader().await).address().to_string();
+    let (link, _orders) = common::connect(&address, proto::Role::Chunkserver, hello.server_id).await?;
+    common::ask(&link, Method::ServerHello, hello).await
+}
+
+async fn admin(cluster: &Cluster, op: admin_command::Op) -> base::Result<AdminReply> {
+    cluster.call(Method::Admin, &AdminCommand { expected_term: 0, op: Some(op) }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_remembers_what_the_masters_lack_is_refused_until_an_operator_accepts() {
+    let cluster = Cluster::single().await;
+    let known = say(&cluster, &hello(1, None, 0)).await.unwrap().position.unwrap();
+    assert!(known.mark != 0 && known.index > 0);
+    say(&cluster, &hello(1, Some(known), 0)).await.unwrap();
+
+    let lost = proto::Position { index: 90, mark: 4242, next_chunk: 5000, next_inode: 700, ..known };
+    let error = say(&cluster, &hello(2, Some(lost), 0)).await.unwrap_err();
+    assert!(error.message.contains("position 90") && error.message.contains("accept-history"), "{error}");
+    let error = say(&cluster, &hello(3, Some(known), 1 << 40)).await.unwrap_err();
+    assert!(error.message.contains("chunk 1099511627776"), "{error}");
+    let view = cluster.view().await;
+    assert_eq!(view.refused.iter().map(|refused| refused.server_id).collect::<Vec<_>>(), [2, 3]);
+
+    let accept = |server_id| admin_command::Op::AcceptHistory(proto::AcceptHistory { server_id, known: vec![] });
+    assert_eq!(admin(&cluster, accept(9)).await.unwrap_err().errno, libc::ENOENT);
+    admin(&cluster, accept(2)).await.unwrap();
+    say(&cluster, &hello(3, Some(known), 1 << 41)).await.unwrap_err();
+    let here = say(&cluster, &hello(2, Some(lost), 4999)).await.unwrap().position.unwrap();
+    assert!(here.next_chunk > 1 << 40 && here.next_inode > 700, "numbers jump over what is known");
+    admin(&cluster, accept(0)).await.unwrap();
+    say(&cluster, &hello(3, Some(known), 1 << 41)).await.unwrap();
+    assert!(cluster.view().await.refused.is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_unknown_to_put_back_masters_are_kept_until_an_operator_lets_them_go() {
+    let cluster = Cluster::single().await;
+    say(&cluster, &hello(1, None, 77)).await.unwrap_err();
+    admin(&cluster, admin_command::Op::AcceptHistory(proto::AcceptHistory::default())).await.unwrap();
+    let mut server = ServerDouble::with(&cluster, 1, &[(77, 3)]).await;
+    let _alive = server.keep_alive();
+    let delete = proto::DeleteIntent { server_id: 1, chunk_id: 77, version: 3 };
+    let orphans =
+        eventually("the orphan", || async { Some(cluster.view().await.orphans).filter(|orphans| !orphans.is_empty()) })
+            .await;
+    assert!(orphans[0].kept);
+    let reply = intend(&cluster, Intents { delete: vec![delete], ..Intents::default() }).await;
+    assert_eq!((reply.accepted, reply.refused), (0, 1));
+    admin(&cluster, admin_command::Op::DropUnknown(proto::DropUnknown {})).await.unwrap();
+    intend(&cluster, Intents { delete: vec![delete], ..Intents::default() }).await;
+    assert!(matches!(server.next_order().await.command, Some(Command::Delete(_))));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_with_an_older_epoch_than_confirmed_is_named_as_outdated() {
+    let cluster = Cluster::single().await;
+    let disk =
+        |epoch| proto::DiskStatus { path: "/d".into(), state: "ok".into(), chunks: 1, epoch, ..Default::default() };
+    let address = cluster.master(cluster.leader().await).address().to_string();
+    let (link, _orders) = common::connect(&address, proto::Role::Chunkserver, 1).await.unwrap();
+    let register = |epoch| proto::ServerHello { disks: vec![disk(epoch)], ..hello(1, None, 0) };
+    let ask = |epoch| {
+        let (link, hello) = (link.clone(), register(epoch));
+        async move { common::ask::<_, proto::ServerWelcome>(&link, Method::ServerHello, &hello).await.unwrap() }
+    };
+    let first = ask(0).await;
+    assert!(ask(0).await.outdated_disks.is_empty(), "nobody said that it remembers the first registration");
+    let second = ask(0).await;
+    assert!(second.epoch > first.epoch);
+    let beat =
+        proto::Heartbeat { server_id: 1, epoch: second.epoch, disks: vec![disk(second.epoch)], ..Default::default() };
+    common::ask::<_, proto::HeartbeatReply>(&link, Method::Heartbeat, &beat).await.unwrap();
+    assert!(ask(second.epoch).await.outdated_disks.is_empty());
+    assert_eq!(ask(first.epoch).await.outdated_disks, ["/d"]);
+    cluster.stop().await;
+}

@@ -7,6 +7,7 @@ mod check;
 mod chunk;
 mod codec;
 mod errors;
+mod history;
 mod inode;
 mod name;
 mod ops;

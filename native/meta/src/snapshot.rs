@@ -10,6 +10,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::chunk::{Chunk, Heal, MAX_COPIES, ServerSet};
 use crate::codec::{Decoder, Encoder, damaged};
+use crate::history::{Accepted, Began, History};
 use crate::inode::{Body, Inode};
 use crate::name::{self, Name};
 use crate::session::{MAX_REPLIES, Session, SessionInfo};
@@ -17,8 +18,8 @@ use crate::state::{ClusterConfig, State};
 use crate::tables::{Appender, Entry, Next, Server, Tables};
 
 const MAGIC: [u8; 8] = *b"MNGSNAP\0";
-const FORMAT_VERSION: u32 = 2;
-/// Format 1 has no grants and no turns to append.
+const FORMAT_VERSION: u32 = 3;
+/// Format 1 has no grants and no turns to append, format 2 no history and no confirmed epochs.
 const OLDEST_VERSION: u32 = 1;
 const BLOCK_HEADER_BYTES: usize = 13;
 /// A block is closed when it has this much.
@@ -39,13 +40,16 @@ enum Section {
     Chunks = 7,
     Grants = 8,
     Appenders = 9,
+    Confirmed = 10,
+    History = 11,
     End = 255,
 }
 
 impl Section {
     fn from_byte(byte: u8) -> Option<Section> {
         use Section::*;
-        let all = [Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, End];
+        let all =
+            [Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, Confirmed, History, End];
         all.into_iter().find(|s| *s as u8 == byte)
     }
 }
@@ -75,7 +79,7 @@ impl State {
             );
             return Err(base::Error::integrity(message));
         }
-        Ok(State { tables: read_tables(input)? })
+        Ok(State::of(read_tables(input)?))
     }
 
     /// Same state, same hash, on every machine. Walks everything.
@@ -255,7 +259,31 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
             out.i64(appender.since_ns);
         })?;
     }
+    for (id, server) in tables.servers().filter(|(_, server)| server.confirmed != 0) {
+        blocks.record(Section::Confirmed, |out| {
+            out.u32(id);
+            out.u64(server.confirmed);
+        })?;
+    }
+    if tables.history != History::default() {
+        blocks.record(Section::History, |out| put_history(out, &tables.history))?;
+    }
     blocks.finish()
+}
+
+fn put_history(out: &mut Encoder, history: &History) {
+    out.u64(history.keep_below);
+    out.u8(u8::from(history.folded));
+    out.u32(history.began.len() as u32);
+    for began in history.began.iter() {
+        out.u64(began.first);
+        out.u64(began.mark);
+    }
+    out.u32(history.accepted.len() as u32);
+    for accepted in history.accepted.iter() {
+        out.u64(accepted.mark);
+        out.u64(accepted.last);
+    }
 }
 
 fn put_cluster(out: &mut Encoder, tables: &Tables) {
@@ -381,9 +409,29 @@ fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Resu
             let (inode, session, since_ns) = (from.u64()?, from.u64()?, from.i64()?);
             tables.inode(inode).is_ok() && tables.put_appender(inode, Appender { session, since_ns })
         }
+        Section::Confirmed => {
+            let (id, epoch) = (from.u32()?, from.u64()?);
+            tables.server_mut(id).is_some_and(|server| std::mem::replace(&mut server.confirmed, epoch) == 0)
+        }
+        Section::History => get_history(tables, from)?,
         Section::End => false,
     };
     if fresh { Ok(()) } else { Err(damaged("two records contradict each other")) }
+}
+
+fn get_history(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
+    let fresh = tables.history == History::default();
+    let (keep_below, folded) = (from.u64()?, from.u8()? != 0);
+    let mut began = Vec::new();
+    for _ in 0..from.u32()? {
+        began.push(Began { first: from.u64()?, mark: from.u64()? });
+    }
+    let mut accepted = Vec::new();
+    for _ in 0..from.u32()? {
+        accepted.push(Accepted { mark: from.u64()?, last: from.u64()? });
+    }
+    tables.history = History { began: Arc::new(began), folded, accepted: Arc::new(accepted), keep_below };
+    Ok(fresh)
 }
 
 fn get_cluster(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
@@ -407,7 +455,7 @@ fn get_server(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
     let (id, weight, epoch, boot_id) = (from.u32()?, from.u32()?, from.u64()?, from.u64()?);
     let up = from.u8()? != 0;
     let address = Arc::from(from.text()?);
-    Ok(tables.put_server(id, Server { address, epoch, boot_id, up, weight, chunks: 0 }))
+    Ok(tables.put_server(id, Server { address, epoch, confirmed: 0, boot_id, up, weight, chunks: 0 }))
 }
 
 fn get_session(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::{Error, Result};
 use prost::Message;
 use wire::proto::name_request::Op;
-use wire::proto::{AdminReply, ChunkState, Command, Credentials, NameReply, NameRequest, command};
+use wire::proto::{AdminReply, ChunkState, Command, Credentials, NameReply, NameRequest, Position, command};
 
 use crate::access::Caller;
 use crate::errors;
@@ -17,6 +17,8 @@ use crate::tables::{Entry, Listed, Server, Tables};
 #[derive(Clone, Default)]
 pub struct State {
     pub(crate) tables: Tables,
+    /// Of the entry applied last; 0 after a snapshot was read, until the next one. Not part of what is agreed on.
+    applied: u64,
 }
 
 /// What `Bootstrap` fixed.
@@ -43,6 +45,8 @@ pub struct ServerState {
     pub id: u32,
     pub address: String,
     pub epoch: u64,
+    /// The last epoch that its disks are known to remember.
+    pub confirmed: u64,
     pub up: bool,
     pub weight: u32,
     pub boot_id: u64,
@@ -104,6 +108,8 @@ impl Applied {
 /// What an operation works with: the tables, and everything that is not its own message.
 pub(crate) struct Context<'a> {
     pub tables: &'a mut Tables,
+    /// Of the log entry.
+    pub index: u64,
     pub now_ns: i64,
     pub seed: u64,
     pub session: u64,
@@ -114,6 +120,17 @@ pub(crate) struct Context<'a> {
 impl State {
     pub fn new() -> State {
         State::default()
+    }
+
+    /// The tables of a snapshot.
+    pub(crate) fn of(tables: Tables) -> State {
+        State { tables, applied: 0 }
+    }
+
+    /// Carry out one command of the log entry `index`. The reply carries the refusal, if it is one.
+    pub fn apply_at(&mut self, index: u64, command: &Command) -> (Applied, Vec<Event>) {
+        self.applied = index;
+        self.apply(command)
     }
 
     /// Carry out one command. The reply carries the refusal, if it is one; the state is then as before.
@@ -194,6 +211,7 @@ impl State {
     ) -> Context<'a> {
         Context {
             tables: &mut self.tables,
+            index: self.applied,
             now_ns: command.now_ns,
             seed: command.seed,
             session,
@@ -206,6 +224,29 @@ impl State {
 
     pub fn cluster(&self) -> Option<ClusterConfig> {
         self.tables.config.as_deref().cloned()
+    }
+
+    /// Where these masters are in their history, for others to remember.
+    pub fn position(&self) -> Position {
+        let next = &self.tables.next;
+        Position {
+            index: self.applied,
+            mark: self.tables.history.mark(),
+            next_chunk: next.chunk,
+            next_inode: next.inode,
+            next_session: next.session,
+            next_epoch: next.epoch,
+        }
+    }
+
+    /// Whether these masters have lived through what somebody remembers.
+    pub fn contains(&self, remembered: &Position) -> bool {
+        self.tables.history.contains(remembered.index, remembered.mark, self.applied)
+    }
+
+    /// Copies of such a chunk stay where they are although no file has it: see `AcceptHistory`.
+    pub fn keeps_unknown(&self, chunk: u64) -> bool {
+        chunk < self.tables.history.keep_below
     }
 
     pub fn counters(&self) -> Counters {
@@ -288,6 +329,7 @@ fn server_state(id: u32, server: &Server) -> ServerState {
         id,
         address: server.address.to_string(),
         epoch: server.epoch,
+        confirmed: server.confirmed,
         up: server.up,
         weight: server.weight,
         boot_id: server.boot_id,

@@ -9,6 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::chunk::{Chunk, ServerSet};
 use crate::errors;
+use crate::history::History;
 use crate::inode::{Body, Inode, ROOT};
 use crate::name::Name;
 use crate::session::Session;
@@ -51,6 +52,8 @@ pub(crate) struct Listed {
 pub(crate) struct Server {
     pub address: Arc<str>,
     pub epoch: u64,
+    /// The last epoch that its disks are known to remember.
+    pub confirmed: u64,
     pub boot_id: u64,
     pub up: bool,
     pub weight: u32,
@@ -80,6 +83,7 @@ pub(crate) struct Totals {
 pub(crate) struct Tables {
     pub next: Next,
     pub config: Option<Arc<ClusterConfig>>,
+    pub history: History,
     inodes: OrdMap<u64, Inode>,
     entries: OrdMap<(u64, Name), Entry>,
     listing: OrdMap<(u64, u64), Listed>,

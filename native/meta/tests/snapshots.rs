@@ -25,6 +25,11 @@ fn varied() -> World {
     world.unlink(ROOT, "gone").unwrap();
     world.write(small, 0, b"x").unwrap();
     world.grant(small, 0).unwrap();
+    world.admin(Admin::BeginHistory(BeginHistory { mark: 77 })).unwrap();
+    let server = world.state.servers()[0].clone();
+    world.admin(Admin::ConfirmServer(ConfirmServer { server_id: server.id, epoch: server.epoch })).unwrap();
+    let lost = Position { index: 5, mark: 99, next_chunk: 1000, ..Position::default() };
+    world.admin(Admin::AcceptHistory(AcceptHistory { server_id: 0, known: vec![lost] })).unwrap();
     world.rmdir(ROOT, "absent").unwrap_err();
     world.register();
     assert_eq!(world.state.orphans(), vec![gone]);
@@ -42,6 +47,9 @@ fn a_snapshot_gives_back_the_same_state() {
         assert_eq!(read.sessions(), world.state.sessions());
         assert_eq!(read.healing(), world.state.healing());
         assert_eq!(read.cluster(), world.state.cluster());
+        let (read_position, position) = (read.position(), world.state.position());
+        assert_eq!((read_position.mark, read_position.next_chunk), (position.mark, position.next_chunk));
+        assert_eq!(read.keeps_unknown(1000), world.state.keeps_unknown(1000));
         assert_eq!(read.memory_bytes(), world.state.memory_bytes());
         let mut again = Vec::new();
         read.write_snapshot(&mut again).unwrap();
@@ -156,4 +164,16 @@ fn what_cannot_be_written_is_an_error() {
     for room in 0..world.snapshot().len() {
         assert!(world.state.write_snapshot(&mut Full(room)).is_err());
     }
+}
+
+#[test]
+fn a_snapshot_of_an_older_format_is_read() {
+    let mut world = World::new();
+    world.chunked("file", 1);
+    let mut bytes = world.snapshot();
+    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+    let crc = base::crc::crc32c(&bytes[..12]).to_le_bytes();
+    bytes[12..16].copy_from_slice(&crc);
+    let read = State::read_snapshot(&mut &bytes[..]).unwrap();
+    assert_eq!((read.hash(), read.position().mark), (world.state.hash(), 0));
 }

@@ -60,7 +60,9 @@ pub fn open_home(config: &RaftConfig) -> Result<Home> {
             anew(config, &path)
         }
         Err(OpenError::Damaged(what)) if config.peers.len() == 1 => Err(Error::integrity(format!(
-            "{what}; this is the only master, so nothing can replace it: restore {} from a backup",
+            "{what}; this is the only master, so nothing can replace it: restore {} from a backup, together with the \
+             chunkservers' directories of the same backup. Chunkservers that remember more than it does refuse to be used by \
+             it until you decide (docs/deploy.md, \"Backup and leaving\")",
             path.display()
         ))),
         Err(OpenError::Damaged(what)) => {

@@ -54,6 +54,11 @@ impl Shared {
         self.incarnation.fetch_max(incarnation, Ordering::Relaxed);
     }
 
+    /// The highest one so far.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Relaxed)
+    }
+
     /// A number above all before, also above those that a crash took off the disks: the clock is the floor.
     fn next_incarnation(&self) -> u64 {
         let now = u64::try_from(self.env.clock.wall_ns()).unwrap_or(0);

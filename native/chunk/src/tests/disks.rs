@@ -217,3 +217,36 @@ fn writers_at_the_same_time_leave_the_reserve_alone() {
     assert_eq!(store.delete(chunk(1, 1)), Ok(true));
     put(&store, chunk(2, 1), 60 << 20, &data).expect("room again");
 }
+
+#[test]
+fn copies_of_an_older_image_are_kept_and_not_used_until_a_copy_replaces_them() {
+    let folders = [new_folder(), new_folder()];
+    let [old, other] = [folders[0].path(), folders[1].path()];
+    let memory = |epoch| crate::Memory { epoch, index: 9, mark: 5, ..crate::Memory::default() };
+    let store = Store::open(config(&[old, other])).unwrap();
+    for id in 1..=8 {
+        put(&store, chunk(id, 1), 0, &noise(id, 5000)).unwrap();
+        store.sync(chunk(id, 1)).unwrap();
+    }
+    store.remember(memory(3), &[old.to_path_buf()]).unwrap();
+    drop(store);
+
+    let store = Store::open(config(&[old, other])).unwrap();
+    assert_eq!((store.memory().epoch, store.highest_chunk()), (3, 8));
+    let entries = store.inventory();
+    let outdated: Vec<u64> = entries.iter().filter(|entry| entry.outdated).map(|entry| entry.id).collect();
+    assert!(!outdated.is_empty() && outdated.len() < 8, "by disk, not by server: {outdated:?}");
+    assert_eq!(store.disks()[0].outdated, outdated.len() as u64);
+    for id in 1..=8 {
+        let is_outdated = outdated.contains(&id);
+        assert_eq!(get(&store, chunk(id, 1), 0, 100).is_err(), is_outdated);
+        assert_eq!(put(&store, chunk(id, 1), 0, &[1]).is_err(), is_outdated);
+        assert_eq!(store.map(chunk(id, 1)).is_err(), is_outdated);
+        assert_eq!(store.fence(chunk(id, 2)).is_err(), is_outdated);
+    }
+    let copy = store.begin_copy(chunk(outdated[0], 3)).unwrap();
+    copy.write(0, &noise(77, 4096), &base::crc::piece_crcs(0, &noise(77, 4096))).unwrap();
+    copy.finish().unwrap();
+    assert_eq!(get(&store, chunk(outdated[0], 3), 0, 4096).unwrap(), noise(77, 4096));
+    assert_eq!(store.disks()[0].outdated, outdated.len() as u64 - 1);
+}

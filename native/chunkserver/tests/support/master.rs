@@ -88,7 +88,7 @@ impl RunningMaster {
     pub async fn push(&self, server_id: u32, epoch: u64, command: Command) -> u64 {
         let peer = self.master.seen.lock().peers[&server_id].0.clone();
         let command_id = self.master.commands.fetch_add(1, Ordering::Relaxed);
-        let message = ServerCommand { epoch, command_id, command: Some(command) };
+        let message = ServerCommand { epoch, command_id, command: Some(command), position: None };
         peer.push(Method::ServerCommand, &message).await.unwrap();
         command_id
     }
@@ -121,7 +121,7 @@ impl Handler for FakeMaster {
                 seen.whole.insert(message.server_id, false);
                 seen.hellos.push(message);
                 let cluster_id = self.cluster_id.clone();
-                Ok((&ServerWelcome { epoch, cluster_id, heartbeat_ms: 0, term: 1 }).into())
+                Ok((&ServerWelcome { epoch, cluster_id, term: 1, ..ServerWelcome::default() }).into())
             }
             Method::Inventory => {
                 let message: Inventory = request.decode()?;
@@ -138,7 +138,7 @@ impl Handler for FakeMaster {
                 seen.heartbeats += 1;
                 seen.bad.extend(message.bad.into_iter().map(|bad| (message.server_id, bad)));
                 let epoch = seen.peers.get(&message.server_id).map_or(0, |peer| peer.1);
-                Ok((&HeartbeatReply { epoch, term: 1 }).into())
+                Ok((&HeartbeatReply { epoch, term: 1, position: None }).into())
             }
             Method::CommandResult => {
                 let message: CommandResult = request.decode()?;

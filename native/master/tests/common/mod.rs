@@ -301,6 +301,7 @@ impl ServerDouble {
             disks: vec![disk],
             version: "double".into(),
             inventory_follows: true,
+            ..ServerHello::default()
         };
         let welcome: ServerWelcome = ask(&link, Method::ServerHello, &request).await?;
         Ok(ServerDouble { id, link, orders, epoch: welcome.epoch })

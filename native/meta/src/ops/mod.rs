@@ -8,6 +8,7 @@ pub(crate) mod content;
 pub(crate) mod create;
 pub(crate) mod grant_write;
 pub(crate) mod heal;
+pub(crate) mod history;
 pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod make;
@@ -113,6 +114,11 @@ pub(crate) fn admin(cx: &mut Context, command: &AdminCommand) -> Result<AdminRep
             session::end(cx, op.session);
             Ok(AdminReply::default())
         }
+        Op::BeginHistory(op) => history::begin(cx, op),
+        Op::ConfirmServer(op) => servers::confirm(cx, op),
+        Op::RaiseNumbers(op) => history::raise(cx, op),
+        Op::AcceptHistory(op) => history::accept(cx, op),
+        Op::DropUnknown(_) => history::drop_unknown(cx),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Error, Result};
-use wire::proto::{AdminReply, ForgetServer, RegisterServer, SetServerUp, SetWeights};
+use wire::proto::{AdminReply, ConfirmServer, ForgetServer, RegisterServer, SetServerUp, SetWeights};
 
 use super::heal::last_copy;
 use crate::errors;
@@ -28,6 +28,7 @@ pub(crate) fn register(cx: &mut Context, op: &RegisterServer) -> Result<AdminRep
     let server = Server {
         address: Arc::from(op.address.as_str()),
         epoch,
+        confirmed: known.map_or(0, |server| server.confirmed),
         boot_id: op.boot_id,
         up: true,
         weight: known.map_or(FIRST_WEIGHT, |server| server.weight),
@@ -37,14 +38,25 @@ pub(crate) fn register(cx: &mut Context, op: &RegisterServer) -> Result<AdminRep
     Ok(AdminReply { epoch, ..AdminReply::default() })
 }
 
+/// The server's disks remember its epoch durably: one that does not is an older image from here on.
+pub(crate) fn confirm(cx: &mut Context, op: &ConfirmServer) -> Result<AdminReply> {
+    let server = at_epoch(cx, op.server_id, op.epoch)?;
+    server.confirmed = op.epoch;
+    Ok(AdminReply { epoch: op.epoch, ..AdminReply::default() })
+}
+
 pub(crate) fn set_up(cx: &mut Context, op: &SetServerUp) -> Result<AdminReply> {
-    let Some(server) = cx.tables.server_mut(op.server_id) else { return Err(unknown(op.server_id)) };
-    if server.epoch != op.epoch {
-        let message = format!("chunkserver {} is at epoch {}, not {}", op.server_id, server.epoch, op.epoch);
+    at_epoch(cx, op.server_id, op.epoch)?.up = op.up;
+    Ok(AdminReply { epoch: op.epoch, ..AdminReply::default() })
+}
+
+fn at_epoch<'a>(cx: &'a mut Context, id: u32, epoch: u64) -> Result<&'a mut Server> {
+    let Some(server) = cx.tables.server_mut(id) else { return Err(unknown(id)) };
+    if server.epoch != epoch {
+        let message = format!("chunkserver {id} is at epoch {}, not {epoch}", server.epoch);
         return Err(Error::stale(message));
     }
-    server.up = op.up;
-    Ok(AdminReply { epoch: op.epoch, ..AdminReply::default() })
+    Ok(server)
 }
 
 /// Servers that are not known (any more) are passed over.
