@@ -1,8 +1,10 @@
-//! Opening the log after a start: read every segment, cut a torn tail off, refuse damage. Changes nothing on disk.
+//! Opening the log after a start: read every segment, cut a torn tail off, refuse damage. What was read is durable
+//! before it counts; no byte of a segment is changed.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use base::Error;
@@ -12,6 +14,7 @@ use super::progress::Progress;
 use super::record::{Head, Kind};
 use super::scan::{DATA_START, scan};
 use super::segment::{Folder, Segment, SegmentHead, file_name};
+use crate::files::sync_directory;
 use crate::types::{LogId, log_id};
 
 /// What the log on disk amounts to.
@@ -79,7 +82,18 @@ pub fn open(folder: &Folder, progress: &Progress) -> std::result::Result<Opened,
             folder.path.display(),
         )));
     }
+    make_durable(folder, &opened)?;
     Ok(opened)
+}
+
+/// What was read may be in memory only: its writer may have been killed before its sync, or before that of the name of
+/// the last segment. Those before it were durable when it was begun.
+fn make_durable(folder: &Folder, opened: &Opened) -> std::result::Result<(), OpenError> {
+    let context = |path: &Path| format!("syncing {}, which holds the end of the log", path.display());
+    if let Some(tail) = opened.segments.values().next_back() {
+        tail.file.sync_data().map_err(|error| Error::from(error).context(context(&tail.path)))?;
+    }
+    Ok(sync_directory(&folder.path).map_err(|error| Error::from(error).context(context(&folder.path)))?)
 }
 
 fn check_consecutive(sequences: &[u64], progress: &Progress) -> std::result::Result<(), OpenError> {
