@@ -123,13 +123,13 @@ def test_a_mount_point_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 def test_readiness_follows_the_native_status() -> None:
     master = load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"})
-    base = {"term": 3, "leader": None, "leader_id": None, "is_leader": False, "ready": False, "fenced": None}
+    base = {"term": 3, "leader": None, "leader_id": None, "is_leader": False, "ready": False, "failed": None}
     base |= {"no_leader": None, "outdated": None}
     assert not master_readiness(master, base).good
     assert master_readiness(master, base | {"leader": "h:1", "leader_id": 2, "ready": True}).good
     assert master_readiness(master, base | {"leader": "h:1", "leader_id": 1, "is_leader": True, "ready": True}).good
-    fenced = master_readiness(master, base | {"leader": "h:1", "fenced": "fdatasync failed"})
-    assert (fenced.good, "fdatasync failed" in fenced.reason) == (False, True)
+    failed = master_readiness(master, base | {"leader": "h:1", "failed": "fdatasync failed"})
+    assert (failed.good, "fdatasync failed" in failed.reason) == (False, True)
     assert master_readiness(master, base | {"no_leader": "1 of 3 is there"}).reason == "1 of 3 is there"
     assert master_readiness(master, base | {"outdated": "an older copy"}).reason == "an older copy"
     server = load(ChunkserverConfig, flags={"server_id": "1", "masters": "a:1", "disks": "/d"})
