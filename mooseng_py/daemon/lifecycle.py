@@ -169,12 +169,12 @@ class _Daemon(Generic[ConfigT]):
             except ValueError:
                 return  # closed meanwhile
             if reason := self.role.failed(status):
-                return self._fail(reason)
+                self._fail(reason)
+                return
             if reason := self.role.start_anew(status):
                 self.log.warn("starting anew", reason=reason)
                 signal.pthread_kill(threading.main_thread().ident or 0, _ANEW)
-                return None
-        return None
+                return
 
     def _start_node(self) -> None:
         from mooseng_py import native

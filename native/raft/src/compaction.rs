@@ -19,8 +19,9 @@ use crate::types::{LogId, Types};
 
 /// Log files above this are compacted even when few entries came.
 const LOG_SEGMENTS: u64 = 16;
-/// Between looks: a snapshot is late by as many entries as come meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between looks while entries are applied: a snapshot is late by as many as come meanwhile. And while none are.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Before a failed snapshot is tried again; doubled up to the last one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -136,8 +137,13 @@ impl Compaction {
 
     /// Until the core ends.
     pub async fn run(self) {
+        let mut applied = self.raft.data_metrics();
         while self.step().await.is_ok() {
             tokio::time::sleep(LOOK_EVERY).await;
+            // Also when nothing is applied: what failed is tried again.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK_IDLE_EVERY, applied.changed()).await {
+                return;
+            }
         }
     }
 

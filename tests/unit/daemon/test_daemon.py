@@ -14,6 +14,8 @@ import pytest
 from mooseng_py.chunkserver.daemon import readiness as chunkserver_readiness
 from mooseng_py.config import ChunkserverConfig, ConfigError, MasterConfig, MountConfig, load
 from mooseng_py.daemon.arguments import parse
+from mooseng_py.daemon.lifecycle import _Daemon
+from mooseng_py.master.daemon import ROLE as MASTER
 from mooseng_py.master.daemon import readiness as master_readiness
 from mooseng_py.mount.daemon import prepare
 from mooseng_py.observe.logs import Log
@@ -136,3 +138,14 @@ def test_readiness_follows_the_native_status() -> None:
     standing = {"registered": False, "leader": "", "epoch": 0, "state": "looking for the leader"}
     assert chunkserver_readiness(server, standing).reason == "looking for the leader"
     assert chunkserver_readiness(server, standing | {"registered": True, "leader": "h:1"}).good
+
+
+def test_a_daemon_whose_node_failed_for_good_is_not_alive() -> None:
+    class Failed:
+        def status(self) -> dict[str, object]:
+            return {"failed": "writing the log failed"}
+
+    daemon = _Daemon(MASTER, load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"}))
+    assert daemon.live().good
+    daemon.node = Failed()  # type: ignore[assignment]  # only its status is asked
+    assert (daemon.live().good, daemon.live().reason) == (False, "writing the log failed")
