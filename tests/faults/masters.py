@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,15 @@ class Masters:
         return path.read_text(errors="replace") if path.exists() else ""
 
     # ---- processes ------------------------------------------------------------------------------------------------
-    def start(self, *which: int, wait: bool = True) -> "Masters":
+    def start(self, *which: int, wait: bool = True, under: Sequence[str] = ()) -> "Masters":
+        """`under`: a command that runs each of them and keeps its process id, as `strace -D` does."""
         for index in which or NAMES:
             self.data[index].mkdir(parents=True, exist_ok=True)
             config = self.base / f"master-{index}.toml"
             config.write_text(self._config(index))
             with (self.base / f"log-{index}").open("ab") as output:
                 self.processes[index] = subprocess.Popen(
-                    [sys.executable, "-m", "mooseng_py.cli.main", "master", "--config", str(config)],
+                    [*under, sys.executable, "-m", "mooseng_py.cli.main", "master", "--config", str(config)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

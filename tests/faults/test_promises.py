@@ -12,7 +12,8 @@ import pytest
 from mooseng_py.demo.harness import wait_until
 from mooseng_py.proto import raft_pb2
 from tests.faults.frames import FAILURE, REPLY, Raw, hello
-from tests.faults.masters import Masters
+from tests.faults.masters import NAMES, Masters
+from tests.faults.tracing import injected
 
 VOTE, STATUS = 61, 64
 MASTER = 1
@@ -78,6 +79,31 @@ def test_a_file_of_the_log_or_a_snapshot_is_synced_before_it_gets_its_name(maste
     kinds = {Path(target).suffix for _, target, _ in named}
     assert {".log", ".snapshot"} <= kinds, kinds
     assert not [(source, target) for source, target, synced in named if not synced]
+
+
+def test_what_a_killed_master_left_unsynced_is_durable_before_it_answers_anyone(
+    masters: Masters, tmp_path: Path
+) -> None:
+    leader = masters.leader()
+    victim = next(index for index in NAMES if index != leader)
+    raft = masters.data[victim] / "raft"
+    # It dies between the two copies of the vote that it gives in the election that follows.
+    with injected(masters.pid(victim), "pwrite64:signal=KILL:when=2", paths=[raft / "vote"]):
+        masters.kill(leader)
+        masters.ended(victim, timeout_s=30)
+    vote = (raft / "vote").read_bytes()
+    assert vote[:44] != vote[4096:4140], "it was to die with one copy written"
+    masters.start(leader, wait=False)
+    trace = tmp_path / "calls"
+    calls = "trace=fsync,fdatasync,accept4"
+    masters.start(victim, under=["strace", "-D", "-f", "-yy", "-qq", "-s", "0", "-o", str(trace), "-e", calls])
+    lines = trace.read_text(errors="replace").splitlines()
+    heard = next(at for at, line in enumerate(lines) if "accept4(" in line and masters.address(victim) in line)
+    synced = {path for line in lines[:heard] if "sync(" in line for path in re.findall(r"<([^<>]*)>", line)}
+    newest = max(map(str, (raft / "log").glob("*.log")))
+    assert {str(raft), str(raft / "vote"), str(raft / "log"), str(raft / "snapshot"), newest} <= synced
+    repaired = (raft / "vote").read_bytes()
+    assert repaired[:4096] == repaired[4096:]
 
 
 def renames(calls: list[str]) -> list[tuple[str, str, bool]]:

@@ -54,6 +54,8 @@ impl Snapshots {
                 _ => {}
             }
         }
+        // A name that was given just before a kill is durable before the log is judged by it.
+        sync_directory(&folder)?;
         names.sort();
         let snapshots = Snapshots { folder, cluster_id: cluster_id.to_string(), newest: Arc::new(Mutex::new(None)) };
         for path in names.into_iter().rev() {
@@ -69,6 +71,10 @@ impl Snapshots {
             }
         }
         Ok(snapshots)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn newest(&self) -> Option<Snapshot> {

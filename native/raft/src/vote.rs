@@ -1,5 +1,7 @@
 //! The vote on disk: two copies, each in its own page, written and synced one after the other. A cut in the first write
-//! leaves the former vote in the second; after both, damage to either leaves the other. Layout: FORMAT.md, "Raft log".
+//! leaves the former vote in the second; after both, damage to either leaves the other. What is read at a start is made
+//! durable in both copies before it counts, so that a save never overwrites the only good one. Layout: FORMAT.md,
+//! "Raft log".
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,12 +10,13 @@ use std::path::Path;
 
 use base::crc;
 
-use crate::files::sync_directory;
+use crate::files::{forget_cached, sync_directory};
 use crate::types::{Vote, vote_of};
 
 const MAGIC: &[u8; 8] = b"MNGRVOT1";
 const SLOT_BYTES: usize = 4096;
 const USED_BYTES: usize = 44;
+const FILE_BYTES: usize = 2 * SLOT_BYTES;
 
 #[derive(Debug)]
 pub struct VoteFile {
@@ -52,42 +55,51 @@ pub enum Stored {
 }
 
 impl VoteFile {
+    /// What it tells is durable, in both copies: the process that wrote it may have been killed before its sync.
     pub fn open(path: &Path) -> io::Result<(VoteFile, Stored)> {
-        let created = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if created {
-            file.set_len(2 * SLOT_BYTES as u64)?;
-            file.sync_all()?;
-            sync_directory(path.parent().unwrap_or(Path::new("/")))?;
+        if file.metadata()?.len() < FILE_BYTES as u64 {
+            file.set_len(FILE_BYTES as u64)?;
         }
-        let mut bytes = [0u8; 2 * SLOT_BYTES];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match file.read_at(&mut bytes[filled..], filled as u64)? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        let newest =
-            [&bytes[..SLOT_BYTES], &bytes[SLOT_BYTES..]].into_iter().filter_map(decode).max_by_key(|slot| slot.0);
-        let (sequence, stored) = match newest {
-            Some((sequence, vote)) => (sequence, Stored::Vote(vote)),
+        file.sync_all()?;
+        forget_cached(&file)?;
+        sync_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let mut bytes = [0u8; FILE_BYTES];
+        file.read_exact_at(&mut bytes, 0)?;
+        let copies = [decode(&bytes[..SLOT_BYTES]), decode(&bytes[SLOT_BYTES..])];
+        let (sequence, stored) = match copies.iter().flatten().max_by_key(|copy| copy.0) {
+            Some((sequence, vote)) => (*sequence, Stored::Vote(*vote)),
             // The first vote ever may have been cut while its first copy was written: then the second is all zeros.
             None if bytes[SLOT_BYTES..].iter().all(|byte| *byte == 0) => (0, Stored::Never),
             None => (0, Stored::Damaged),
         };
-        Ok((VoteFile { file, sequence }, stored))
+        let votes = VoteFile { file, sequence };
+        if let Stored::Vote(vote) = &stored {
+            votes.repair(copies.map(|copy| copy == Some((sequence, *vote))), vote)?;
+        }
+        Ok((votes, stored))
+    }
+
+    /// Write the newest vote where it is not, beside the durable one that was read.
+    fn repair(&self, current: [bool; 2], vote: &Vote) -> io::Result<()> {
+        for copy in (0..2).filter(|copy| !current[*copy]) {
+            tracing::info!(copy, "a copy of the vote was old or unreadable and is written again");
+            self.write_copy(copy, &encode(self.sequence, vote))?;
+        }
+        Ok(())
+    }
+
+    fn write_copy(&self, copy: usize, slot: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        self.file.write_all_at(slot, (copy * SLOT_BYTES) as u64)?;
+        self.file.sync_data()
     }
 
     /// Durable in both copies when it returns.
     pub fn save(&mut self, vote: &Vote) -> io::Result<()> {
         self.sequence += 1;
         let slot = encode(self.sequence, vote);
-        for copy in 0..2 {
-            self.file.write_all_at(&slot, copy * SLOT_BYTES as u64)?;
-            self.file.sync_data()?;
-        }
-        Ok(())
+        self.write_copy(0, &slot)?;
+        self.write_copy(1, &slot)
     }
 }
 
@@ -132,6 +144,50 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(VoteFile::open(&path).unwrap().1, Stored::Vote(vote_of(4, 2, true)), "cut at {cut}");
         }
+    }
+
+    /// As a kill or a cut between the two writes of a save leaves the file.
+    fn second_copy_left_behind(path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[SLOT_BYTES..].copy_from_slice(&encode(1, &vote_of(3, 1, false)));
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_save_torn_after_a_start_never_takes_the_only_copy_of_the_vote_before_it() {
+        let next = encode(3, &vote_of(9, 3, false));
+        for cut in 1..USED_BYTES {
+            let (_directory, path) = saved();
+            second_copy_left_behind(&path);
+            VoteFile::open(&path).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[..cut].copy_from_slice(&next[..cut]);
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(VoteFile::open(&path).unwrap().1, Stored::Vote(vote_of(4, 2, true)), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_start_leaves_both_copies_alike_whichever_was_old_or_damaged() {
+        for offset in [20, SLOT_BYTES + 20] {
+            let (_directory, path) = saved();
+            damage(&path, offset);
+            VoteFile::open(&path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(bytes[..SLOT_BYTES], bytes[SLOT_BYTES..]);
+            assert_eq!(decode(&bytes), Some((2, vote_of(4, 2, true))));
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_before_its_first_vote_takes_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vote");
+        std::fs::write(&path, [0u8; 100]).unwrap();
+        let (mut file, stored) = VoteFile::open(&path).unwrap();
+        assert_eq!(stored, Stored::Never);
+        file.save(&vote_of(1, 1, false)).unwrap();
+        assert_eq!(VoteFile::open(&path).unwrap().1, Stored::Vote(vote_of(1, 1, false)));
     }
 
     #[test]
