@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, run_mooseng, wait_until
+from mooseng_py.local import process
 from mooseng_py.sdk import connect
 from tests.sharing.support import paused, pid_of, wait_until_copies_are_equal
 
@@ -71,6 +72,18 @@ def start(cluster: Cluster, *names: str) -> None:
     """Chunkservers before the masters: nobody waits for them to be ready then."""
     for name in names:
         cluster.restart(name)
+
+
+def start_together(cluster: Cluster, *names: str) -> None:
+    """Masters without data wait for each other, so none is ready before the last one runs."""
+    for name in names:
+        for path in data_of(cluster, name):
+            path.mkdir(exist_ok=True)
+        node = cluster.node(name)
+        pid_file = cluster.dir / "nodes" / name / "pid"
+        process.start(
+            ["master", "--config", node["config"]], log=Path(node["log"]), pid_file=pid_file, environ=os.environ
+        )
 
 
 def all_up(cluster: Cluster) -> None:
@@ -164,7 +177,8 @@ def test_masters_made_anew_under_the_same_cluster_id_are_refused_and_nothing_is_
     for name in MASTERS:
         for path in data_of(cluster, name):
             shutil.rmtree(path)
-    start(cluster, *SERVERS, *MASTERS)
+    start(cluster, *SERVERS)
+    start_together(cluster, *MASTERS)
     assert all("made anew" in reason for reason in refused(cluster))
     check_nothing_is_deleted(cluster, written)
     accept(cluster)
