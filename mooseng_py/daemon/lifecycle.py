@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Sent by a thread of its own to the main one: stop cleanly, then run again from the start in the same process.
 _ANEW = signal.SIGUSR1
-_ANEW_EVERY_S = 1.0
+_WATCH_EVERY_S = 1.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LAST_S = 2.0
 _START_PATIENCE_S = 2.0
@@ -63,7 +63,8 @@ class Role(Generic[ConfigT]):
 
     `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts. `serve` puts the
     pages on `http_listen` (Raises: OSError), before everything else and until everything else has stopped. `start_anew`
-    judges the native status: why the daemon must begin again from the start, or nothing.
+    judges the native status: why the daemon must begin again from the start, or nothing. `failed` too: why it cannot go
+    on at all; the daemon is not alive then, and ends with exit code 1 for whoever supervises it.
     """
 
     model: type[ConfigT]
@@ -75,7 +76,8 @@ class Role(Generic[ConfigT]):
     serve: Callable[[ConfigT, Pages, Log], Part] = field(
         default=lambda config, pages, log: HealthServer(config.http_listen, pages)
     )
-    start_anew: Callable[[dict[str, Any]], str] | None = None
+    start_anew: Callable[[dict[str, Any]], str] = field(default=lambda status: "")
+    failed: Callable[[dict[str, Any]], str] = field(default=lambda status: "")
 
 
 def start_node(config: DaemonConfig) -> NativeObject:
@@ -151,22 +153,25 @@ class _Daemon(Generic[ConfigT]):
             self._start_node()
             if self.node is not None:
                 self.parts = self.role.parts(self.config, self.node, self.log)
-                if self.role.start_anew is not None:
-                    threading.Thread(
-                        target=self._watch, args=(self.node, self.role.start_anew), name="watch", daemon=True
-                    ).start()
+                threading.Thread(target=self._watch, args=(self.node,), name="watch", daemon=True).start()
         except Exception as error:  # noqa: BLE001  # whatever it is, the daemon ends with a sentence instead of half a node
-            self.failure = _sentence(error)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            self._fail(_sentence(error))
 
-    def _watch(self, node: NativeObject, start_anew: Callable[[dict[str, Any]], str]) -> None:
-        """Begin again when the node says that it cannot go on as it is."""
-        while not self.stopping.wait(_ANEW_EVERY_S):
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def _watch(self, node: NativeObject) -> None:
+        """End, or begin again, when the node says that it cannot go on as it is."""
+        while not self.stopping.wait(_WATCH_EVERY_S):
             try:
-                reason = start_anew(node.status())
+                status = node.status()
             except ValueError:
                 return  # closed meanwhile
-            if reason:
+            if reason := self.role.failed(status):
+                self._fail(reason)
+                return
+            if reason := self.role.start_anew(status):
                 self.log.warn("starting anew", reason=reason)
                 signal.pthread_kill(threading.main_thread().ident or 0, _ANEW)
                 return
@@ -212,10 +217,9 @@ class _Daemon(Generic[ConfigT]):
 
     # ---- what it says of itself ------------------------------------------------------------------------------------
     def live(self) -> Answer:
-        """Alive while the process can answer and the native node, once started, still tells its status."""
-        if self.node is not None:
-            self.node.status()
-        return Answer(True, "alive", self._identity())
+        """Alive while the process can answer and the native node, once started, tells of no failure that stays."""
+        failure = self.role.failed(self.node.status()) if self.node is not None else ""
+        return Answer(not failure, failure or "alive", self._identity())
 
     def ready(self) -> Answer:
         if self.stopping.is_set():

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
     """Judge the native status."""
-    details = {key: status.get(key) for key in ("is_leader", "leader", "leader_id", "term")} | {
+    details = {key: status.get(key) for key in ("is_leader", "leader", "leader_id", "term", "snapshot_trouble")} | {
         "node_id": config.node_id
     }
-    if status["fenced"]:
-        return Answer(False, f"its disk is fenced: {status['fenced']}", details)
+    if status["failed"]:
+        return Answer(False, status["failed"], details)
     if status["outdated"]:
         return Answer(False, status["outdated"], details)
     if status["is_leader"] and status["ready"]:
@@ -35,6 +35,11 @@ def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
 def start_anew(status: dict[str, Any]) -> str:
     """A master whose directory turned out to be an older copy begins again without it."""
     return status["outdated"] or ""
+
+
+def failed(status: dict[str, Any]) -> str:
+    """A log, a vote or a state that failed once is never tried again: only a new start reads what is on the disk."""
+    return status["failed"] or ""
 
 
 def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
@@ -61,6 +66,7 @@ ROLE = Role(
     stop_timeout_s=9.0,
     parts=parts,
     start_anew=start_anew,
+    failed=failed,
 )
 
 

@@ -178,8 +178,12 @@ _ALL = [
         "mooseng_raft_fenced",
         "gauge",
         "",
-        "1 after a failed fsync: this master acknowledges nothing until it is restarted on a good disk.",
+        "1 after a failed fsync: this master acknowledges nothing, and its process ends to be started again.",
     ),
+    Metric(
+        "mooseng_raft_snapshot_failing", "gauge", "", "1 while snapshots cannot be written; the log grows meanwhile."
+    ),
+    Metric("mooseng_raft_snapshot_failures_total", "counter", "", "Snapshots that could not be written."),
     Metric("mooseng_raft_quorum_ack_age_seconds", "gauge", "seconds", "Leader only: since a majority last answered."),
     Metric(
         "mooseng_raft_follower_lag_entries", "gauge", "", "Leader only: entries that a follower is behind.", ("node",)

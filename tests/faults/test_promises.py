@@ -81,7 +81,9 @@ def test_a_file_of_the_log_or_a_snapshot_is_synced_before_it_gets_its_name(maste
     assert not [(source, target) for source, target, synced in named if not synced]
 
 
-def test_what_a_killed_master_left_unsynced_is_durable_before_it_answers_anyone(masters: Masters, tmp_path: Path) -> None:
+def test_what_a_killed_master_left_unsynced_is_durable_before_it_answers_anyone(
+    masters: Masters, tmp_path: Path
+) -> None:
     leader = masters.leader()
     victim = next(index for index in NAMES if index != leader)
     raft = masters.data[victim] / "raft"

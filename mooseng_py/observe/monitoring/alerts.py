@@ -103,6 +103,14 @@ def _masters() -> list[Alert]:
             "Look at its disk and the kernel's log, replace the disk if it is bad, then restart this master; the others go on meanwhile.",
         ),
         Alert(
+            "MooseNGSnapshotsFail",
+            value("mooseng_raft_snapshot_failing").equals(1),
+            "2m",
+            "warning",
+            "{{ $labels.instance }} cannot write snapshots: it serves, but its log grows.",
+            "Its log and /health/ready name the reason; make room where its data lie, or mend that directory. It tries again by itself.",
+        ),
+        Alert(
             "MooseNGMasterDiskNearlyFull",
             (value("mooseng_master_data_free_bytes") / value("mooseng_master_data_total_bytes")).below(0.1),
             "5m",

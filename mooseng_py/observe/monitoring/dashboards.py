@@ -327,6 +327,11 @@ def _raft() -> Board:
                     graph("Kept in the log, entries", (value("mooseng_raft_log_entries"), _NODE)),
                     graph("Size of the log", (value("mooseng_raft_log_bytes"), _NODE)),
                     graph("Syncs", (happened("mooseng_raft_sync_seconds", "instance"), _NODE)),
+                    graph(
+                        "Snapshots that failed",
+                        (rate("mooseng_raft_snapshot_failures_total", "instance"), _NODE),
+                        (value("mooseng_raft_snapshot_failing"), "{{instance}} cannot now"),
+                    ),
                 ),
             ),
         ),

@@ -84,7 +84,8 @@ impl RaftConfig {
             // A large state takes its time; the connection has timeouts of its own.
             install_snapshot_timeout: 600_000,
             max_payload_entries: 4096,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_every),
+            // Told of each that was written: see `compaction`.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
             // Above the snapshot interval, or a snapshot could leave a follower lagging.
             replication_lag_threshold: self.snapshot_every.saturating_mul(2).saturating_add(1000),
             // For followers that were away for a moment.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use base::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, RaftError};
 use openraft::{Instant as _, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wire::{LinkConfig, Method, Request, Response, proto};
 
+use crate::compaction::{Compaction, Troubles};
 use crate::config::RaftConfig;
 use crate::home::{Identity, directory, open_home};
 use crate::join::{Joiner, admit};
@@ -91,8 +92,10 @@ pub struct RaftStatus {
     pub members: Vec<(u64, String, Option<u64>, bool)>,
     /// A leader's: since the newest moment at which a majority is known to have followed it.
     pub quorum_ack_ms: Option<u64>,
-    /// Why this member acknowledges nothing any more.
-    pub fenced: Option<String>,
+    /// Why this member takes part in nothing until it is started anew: its log, its vote or its state failed.
+    pub failed: Option<String>,
+    /// Why no snapshot can be written for now. Everything else goes on.
+    pub snapshot_trouble: Option<String>,
     /// Why it takes part in nothing until it is started anew: its directory is an older copy.
     pub outdated: Option<String>,
 }
@@ -104,6 +107,7 @@ pub struct Consensus {
     identity: Identity,
     receiver: Receiver,
     outdated: Outdated,
+    troubles: Troubles,
     leadership: watch::Receiver<Leadership>,
     metrics: Watch<openraft::RaftMetrics<Types>>,
     /// The term in which leadership was handed on: the other may lead before this one's lease ends.
@@ -145,7 +149,7 @@ impl Consensus {
         let receiver = Receiver::new(
             raft.clone(),
             home.identity.incarnation,
-            home.snapshots,
+            home.snapshots.clone(),
             votes_from,
             heard.clone(),
             outdated.clone(),
@@ -159,10 +163,12 @@ impl Consensus {
             directory: directory(&config),
             outdated: outdated.clone(),
         };
+        let troubles = Troubles::default();
+        let compaction = Compaction::new(raft.clone(), home.log.clone(), home.snapshots, troubles.clone(), &config);
         let tasks = vec![
             tokio::spawn(watcher::elections(raft.clone(), votes_from)),
             tokio::spawn(watcher::leadership(raft.clone(), config.clone(), heard, leadership_sender)),
-            tokio::spawn(watcher::compaction(raft.clone(), home.log.clone(), config.segment_bytes)),
+            tokio::spawn(compaction.run()),
             tokio::spawn(joiner.run()),
         ];
         Ok(Arc::new(Consensus {
@@ -173,6 +179,7 @@ impl Consensus {
             identity: home.identity,
             receiver,
             outdated,
+            troubles,
             leadership,
             handed_on: AtomicU64::new(0),
             admitting: tokio::sync::Mutex::new(()),
@@ -375,7 +382,8 @@ impl Consensus {
                 .map(|(id, node)| (*id, node.address.clone(), matched(id), voters.contains(id)))
                 .collect(),
             quorum_ack_ms: metrics.last_quorum_acked.map(|acked| acked.elapsed().as_millis() as u64),
-            fenced: self.log.shared().fenced(),
+            failed: self.log.shared().fenced().or_else(|| core_failure(&metrics.running_state)),
+            snapshot_trouble: self.troubles.reason(),
             outdated: self.outdated.why(),
         }
     }
@@ -402,7 +410,9 @@ impl Consensus {
             ("mooseng_raft_sync_seconds_count", vec![], count(&counters.syncs)),
             ("mooseng_raft_propose_seconds_sum", vec![], seconds(&self.proposal_ns)),
             ("mooseng_raft_propose_seconds_count", vec![], count(&self.proposals)),
-            ("mooseng_raft_fenced", vec![], f64::from(u8::from(status.fenced.is_some()))),
+            ("mooseng_raft_fenced", vec![], f64::from(u8::from(status.failed.is_some()))),
+            ("mooseng_raft_snapshot_failing", vec![], f64::from(u8::from(status.snapshot_trouble.is_some()))),
+            ("mooseng_raft_snapshot_failures_total", vec![], self.troubles.total() as f64),
         ];
         if let Some(quorum_ack_ms) = status.quorum_ack_ms {
             metrics.push(("mooseng_raft_quorum_ack_age_seconds", vec![], quorum_ack_ms as f64 / 1e3));
@@ -435,6 +445,14 @@ fn link_config(config: &RaftConfig) -> LinkConfig {
             name: format!("master {}", config.node_id),
         },
         connect_timeout: Duration::from_millis(config.election_min_ms),
+    }
+}
+
+/// Why the core ended by itself. What cannot be told apart from a stop is none.
+fn core_failure(running: &std::result::Result<(), Fatal<Types>>) -> Option<String> {
+    match running {
+        Ok(()) | Err(Fatal::Stopped) => None,
+        Err(failure) => Some(format!("this master's Raft core ended: {failure}; mend what it names and restart it")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Consensus among masters: openraft behind a narrow seam, with our own durable log, vote, snapshots and network.
 //! Knows nothing of what an entry means: it orders bytes, and hands them to a `StateMachine` in that order.
 
+mod compaction;
 mod config;
 mod consensus;
 mod files;

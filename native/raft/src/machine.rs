@@ -28,6 +28,15 @@ impl Machine {
     pub fn new(machine: Arc<dyn StateMachine>, snapshots: Snapshots) -> Machine {
         Machine { machine, snapshots, applied: None, members: StoredMembers::default() }
     }
+
+    /// What is applied now, to be written while entries go on being applied.
+    pub fn view(&self) -> View {
+        View {
+            frozen: self.machine.freeze(),
+            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() },
+            snapshots: self.snapshots.clone(),
+        }
+    }
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -67,12 +76,16 @@ impl RaftStateMachine<Types> for Machine {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            frozen: Mutex::new(Some(self.machine.freeze())),
-            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() },
-            snapshots: self.snapshots.clone(),
+    /// A snapshot that stands already, written by `compaction`; none is written here unless openraft cannot do without.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if force {
+            return Some(self.get_snapshot_builder().await);
         }
+        Some(Builder(Mutex::new(Some(Source::Written(self.snapshots.newest()?)))))
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder(Mutex::new(Some(Source::View(self.view()))))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> io::Result<()> {
@@ -97,32 +110,45 @@ impl RaftStateMachine<Types> for Machine {
     }
 }
 
-/// Writes one frozen view on a blocking thread while entries go on being applied.
-pub struct Builder {
-    frozen: Mutex<Option<Box<dyn Frozen>>>,
+/// The state at one entry, and where its snapshot goes.
+pub struct View {
+    frozen: Box<dyn Frozen>,
     meta: SnapshotMeta,
     snapshots: Snapshots,
 }
+
+impl View {
+    /// Write it and make it the newest snapshot. Blocks.
+    pub fn write(self) -> base::Result<Snapshot> {
+        let started = std::time::Instant::now();
+        let snapshot = self.snapshots.build(&self.meta, |out| self.frozen.write(out))?;
+        let index = snapshot.meta.last_log_id.map_or(0, |id| id.index);
+        let took_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(index, bytes = snapshot.bytes, took_ms, "snapshot written");
+        Ok(snapshot)
+    }
+}
+
+enum Source {
+    Written(Snapshot),
+    View(View),
+}
+
+/// Hands openraft one snapshot, once.
+pub struct Builder(Mutex<Option<Source>>);
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Snapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<OpenSnapshot> {
-        let frozen = self.frozen.lock().take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
-        let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
-        let started = std::time::Instant::now();
-        let built = tokio::task::spawn_blocking(move || snapshots.build(&meta, |out| frozen.write(out)));
-        let snapshot = built
-            .await
-            .map_err(|error| io::Error::other(format!("writing a snapshot panicked: {error}")))?
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        let index = snapshot.meta.last_log_id.map_or(0, |id| id.index);
-        tracing::info!(
-            index,
-            bytes = snapshot.bytes,
-            took_ms = started.elapsed().as_millis() as u64,
-            "snapshot written"
-        );
+        let source = self.0.lock().take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let snapshot = match source {
+            Source::Written(snapshot) => snapshot,
+            Source::View(view) => tokio::task::spawn_blocking(move || view.write())
+                .await
+                .map_err(|error| io::Error::other(format!("writing a snapshot panicked: {error}")))?
+                .map_err(|error| io::Error::other(error.to_string()))?,
+        };
         Ok(OpenSnapshot { meta: snapshot.meta.clone(), snapshot })
     }
 }

@@ -73,6 +73,10 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn newest(&self) -> Option<Snapshot> {
         self.newest.lock().clone()
     }

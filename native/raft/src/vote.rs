@@ -10,7 +10,7 @@ use std::path::Path;
 
 use base::crc;
 
-use crate::files::sync_directory;
+use crate::files::{forget_cached, sync_directory};
 use crate::types::{Vote, vote_of};
 
 const MAGIC: &[u8; 8] = b"MNGRVOT1";
@@ -62,6 +62,7 @@ impl VoteFile {
             file.set_len(FILE_BYTES as u64)?;
         }
         file.sync_all()?;
+        forget_cached(&file)?;
         sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         let mut bytes = [0u8; FILE_BYTES];
         file.read_exact_at(&mut bytes, 0)?;

@@ -1,6 +1,6 @@
-//! What runs beside the core: telling who leads, letting elections begin, compacting a log that grew by bytes.
+//! What runs beside the core: telling who leads, letting elections begin.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
@@ -10,12 +10,8 @@ use tokio::sync::watch;
 use crate::RaftConfig;
 use crate::consensus::Raft;
 use crate::leadership::{Leadership, Seen, judge};
-use crate::log::store::LogStore;
 use crate::receive::Heard;
 use crate::types::{Types, term_of};
-
-/// Log files above this are compacted even when few entries came.
-const LOG_SEGMENTS: u64 = 16;
 
 /// Let this member stand for election once what it promised before a restart has expired.
 pub async fn elections(raft: Raft, from: Option<Instant>) {
@@ -85,34 +81,5 @@ fn tell(before: &Leadership, now: &Leadership) {
         tracing::warn!(term = now.term, "{missing}");
     } else if (before.term, before.leader) != (now.term, now.leader) {
         tracing::info!(term = now.term, leader = now.leader, is_leader = now.is_leader, "raft leadership changed");
-    }
-}
-
-/// Snapshots follow the number of entries; large entries need them by bytes too.
-pub async fn compaction(raft: Raft, log: LogStore, segment_bytes: u64) {
-    let limit = segment_bytes.saturating_mul(LOG_SEGMENTS);
-    let mut last_tried = 0;
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if log.summary().bytes <= limit {
-            continue;
-        }
-        let (applied, snapshot, purged) = {
-            let metrics = raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let index = |id: &Option<crate::types::LogId>| id.map_or(0, |id| id.index);
-            (index(&metrics.last_applied), index(&metrics.snapshot), index(&metrics.purged))
-        };
-        let outcome = if snapshot > purged {
-            raft.trigger().purge_log(snapshot).await
-        } else if applied > last_tried.max(snapshot) {
-            last_tried = applied;
-            raft.trigger().snapshot().await
-        } else {
-            Ok(())
-        };
-        if outcome.is_err() {
-            return;
-        }
     }
 }

@@ -169,3 +169,31 @@ async fn a_member_of_another_cluster_is_kept_out() {
     assert!(cluster.members.values().all(|member| member.raft().may_read().is_err()), "no cluster begins without all");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_cannot_be_written_is_told_and_tried_again_while_the_member_goes_on() {
+    let mut cluster = Cluster::started(Shape { count: 1, snapshot_every: 20, ..Shape::default() }).await;
+    let folder = cluster.members[&1].config.data_dir.join("raft/snapshot");
+    let away = folder.with_file_name("away");
+    std::fs::rename(&folder, &away).unwrap();
+    let mut names: Vec<String> = (0..50).map(|n| format!("batch {n}")).collect();
+    for name in &names {
+        cluster.write(name).await;
+    }
+    let reason = eventually("the reason", || async { cluster.members[&1].raft().status().snapshot_trouble }).await;
+    assert!(reason.contains("no snapshot can be written") && reason.contains("raft/snapshot"), "{reason}");
+    let raft = cluster.members[&1].raft();
+    assert_eq!((raft.status().role.name(), raft.status().failed, raft.status().snapshot), ("leader", None, 0));
+    cluster.write("meanwhile").await;
+    names.push("meanwhile".to_string());
+    std::fs::rename(&away, &folder).unwrap();
+    eventually("a later snapshot", || async {
+        let status = cluster.members[&1].raft().status();
+        (status.snapshot >= 50 && status.snapshot_trouble.is_none()).then_some(())
+    })
+    .await;
+    cluster.member(1).stop().await;
+    cluster.member(1).start().await.unwrap();
+    cluster.agreed(&names).await;
+    cluster.stop().await;
+}

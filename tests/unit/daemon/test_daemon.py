@@ -14,6 +14,8 @@ import pytest
 from mooseng_py.chunkserver.daemon import readiness as chunkserver_readiness
 from mooseng_py.config import ChunkserverConfig, ConfigError, MasterConfig, MountConfig, load
 from mooseng_py.daemon.arguments import parse
+from mooseng_py.daemon.lifecycle import _Daemon
+from mooseng_py.master.daemon import ROLE as MASTER
 from mooseng_py.master.daemon import readiness as master_readiness
 from mooseng_py.mount.daemon import prepare
 from mooseng_py.observe.logs import Log
@@ -123,16 +125,27 @@ def test_a_mount_point_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 def test_readiness_follows_the_native_status() -> None:
     master = load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"})
-    base = {"term": 3, "leader": None, "leader_id": None, "is_leader": False, "ready": False, "fenced": None}
+    base = {"term": 3, "leader": None, "leader_id": None, "is_leader": False, "ready": False, "failed": None}
     base |= {"no_leader": None, "outdated": None}
     assert not master_readiness(master, base).good
     assert master_readiness(master, base | {"leader": "h:1", "leader_id": 2, "ready": True}).good
     assert master_readiness(master, base | {"leader": "h:1", "leader_id": 1, "is_leader": True, "ready": True}).good
-    fenced = master_readiness(master, base | {"leader": "h:1", "fenced": "fdatasync failed"})
-    assert (fenced.good, "fdatasync failed" in fenced.reason) == (False, True)
+    failed = master_readiness(master, base | {"leader": "h:1", "failed": "fdatasync failed"})
+    assert (failed.good, "fdatasync failed" in failed.reason) == (False, True)
     assert master_readiness(master, base | {"no_leader": "1 of 3 is there"}).reason == "1 of 3 is there"
     assert master_readiness(master, base | {"outdated": "an older copy"}).reason == "an older copy"
     server = load(ChunkserverConfig, flags={"server_id": "1", "masters": "a:1", "disks": "/d"})
     standing = {"registered": False, "leader": "", "epoch": 0, "state": "looking for the leader"}
     assert chunkserver_readiness(server, standing).reason == "looking for the leader"
     assert chunkserver_readiness(server, standing | {"registered": True, "leader": "h:1"}).good
+
+
+def test_a_daemon_whose_node_failed_for_good_is_not_alive() -> None:
+    class Failed:
+        def status(self) -> dict[str, object]:
+            return {"failed": "writing the log failed"}
+
+    daemon = _Daemon(MASTER, load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"}))
+    assert daemon.live().good
+    daemon.node = Failed()  # type: ignore[assignment]  # only its status is asked
+    assert (daemon.live().good, daemon.live().reason) == (False, "writing the log failed")

@@ -2,19 +2,19 @@
 //! before it counts; no byte of a segment is changed.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use base::Error;
+use base::{Error, Result};
 
 use super::index::{Index, Place};
 use super::progress::Progress;
 use super::record::{Head, Kind};
 use super::scan::{DATA_START, scan};
 use super::segment::{Folder, Segment, SegmentHead, file_name};
-use crate::files::sync_directory;
+use crate::files::forget_cached;
 use crate::types::{LogId, log_id};
 
 /// What the log on disk amounts to.
@@ -47,6 +47,7 @@ pub fn open(folder: &Folder, progress: &Progress) -> std::result::Result<Opened,
     let mut opened = Opened { index: Index::default(), segments: BTreeMap::new(), end: 0, last_batch: 0 };
     let sequences = folder.sequences()?;
     check_consecutive(&sequences, progress)?;
+    make_durable(folder, sequences.last())?;
     let (mut bytes, mut purge) = (Vec::new(), None);
     for (position, sequence) in sequences.iter().enumerate() {
         let segment = read_segment(folder, *sequence, &mut bytes)?;
@@ -82,18 +83,22 @@ pub fn open(folder: &Folder, progress: &Progress) -> std::result::Result<Opened,
             folder.path.display(),
         )));
     }
-    make_durable(folder, &opened)?;
     Ok(opened)
 }
 
-/// What was read may be in memory only: its writer may have been killed before its sync, or before that of the name of
-/// the last segment. Those before it were durable when it was begun.
-fn make_durable(folder: &Folder, opened: &Opened) -> std::result::Result<(), OpenError> {
-    let context = |path: &Path| format!("syncing {}, which holds the end of the log", path.display());
-    if let Some(tail) = opened.segments.values().next_back() {
-        tail.file.sync_data().map_err(|error| Error::from(error).context(context(&tail.path)))?;
+/// What will be read may be in memory only: its writer may have been killed before its sync, or before that of the name
+/// of the last segment. The segments before that one were durable when it was begun.
+fn make_durable(folder: &Folder, last: Option<&u64>) -> Result<()> {
+    let sync = |path: &Path| {
+        let file = File::open(path)?;
+        file.sync_all()?;
+        if path == folder.path { Ok(()) } else { forget_cached(&file) }
+    };
+    let tail = last.map(|sequence| folder.path.join(file_name(*sequence)));
+    for path in tail.iter().chain([&folder.path]) {
+        sync(path).map_err(|error| Error::from(error).context(format!("syncing {}", path.display())))?;
     }
-    Ok(sync_directory(&folder.path).map_err(|error| Error::from(error).context(context(&folder.path)))?)
+    Ok(())
 }
 
 fn check_consecutive(sequences: &[u64], progress: &Progress) -> std::result::Result<(), OpenError> {
