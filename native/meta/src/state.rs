@@ -208,6 +208,11 @@ impl State {
         self.tables.config.as_deref().cloned()
     }
 
+    /// When anything was changed last, by the time that its command was given. Walks everything.
+    pub fn newest_change_ns(&self) -> Option<i64> {
+        self.tables.newest_change_ns()
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
             inodes: self.tables.inode_count(),
