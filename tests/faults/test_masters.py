@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -190,13 +191,19 @@ def test_a_leader_whose_log_fails_ends_with_a_sentence_and_is_good_again_after_a
 
 
 def test_masters_whose_snapshots_fail_for_a_while_serve_on_say_so_and_write_later_ones(masters: Masters) -> None:
+    def trouble(index: int) -> object:
+        return masters.health(index).details["snapshot_trouble"]
+
+    def written(folder: Path) -> list[Path]:
+        return list(folder.glob("*.snapshot"))
+
     folders = [raft(masters, index) / "snapshot" for index in NAMES]
     with masters.client() as fs:
         for folder in folders:
             folder.rename(folder.with_name("away"))
         populate(fs, "meanwhile", 250)
         for index in NAMES:
-            wait_until("it says so", lambda i=index: masters.health(i).details.get("snapshot_trouble"))
+            wait_until("it says so", partial(trouble, index))
             assert masters.health(index).good
             assert metric(masters, index, "mooseng_raft_snapshot_failing") == 1
         time.sleep(3)
@@ -205,9 +212,9 @@ def test_masters_whose_snapshots_fail_for_a_while_serve_on_say_so_and_write_late
             folder.with_name("away").rename(folder)
         populate(fs, "after", 10)
         for index, folder in zip(NAMES, folders, strict=True):
-            wait_until("a later snapshot", lambda f=folder: list(f.glob("*.snapshot")), timeout_s=20)
-            wait_until("all is well", lambda i=index: metric(masters, i, "mooseng_raft_snapshot_failing") == 0)
-            assert masters.health(index).details["snapshot_trouble"] is None
+            wait_until("a later snapshot", partial(written, folder), timeout_s=20)
+            wait_until("all is well", lambda: not any(map(trouble, NAMES)))
+            assert metric(masters, index, "mooseng_raft_snapshot_failing") == 0
         expected = tree(fs)
     masters.kill()
     masters.start()

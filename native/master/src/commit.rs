@@ -3,7 +3,6 @@
 //! what a command may do.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::patience::Patience;
+use crate::stamps::Stamps;
 
 /// Mutations that may wait. More only adds latency: at 10,000 a second the last one waits 0.4 s already.
 const QUEUE: usize = 4096;
@@ -114,32 +114,6 @@ fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, libc::EAGAIN, "this master is stopping; ask another one")
 }
 
-/// The leader's clock and randomness for commands. Time never goes back.
-struct Stamps {
-    last_ns: i64,
-    random: u64,
-}
-
-impl Stamps {
-    fn new() -> Stamps {
-        Stamps { last_ns: i64::MIN, random: RandomState::new().hash_one(Instant::now()) }
-    }
-
-    fn now_ns(&mut self, wall_ns: i64) -> i64 {
-        self.last_ns = self.last_ns.max(wall_ns);
-        self.last_ns
-    }
-
-    /// splitmix64.
-    fn seed(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 async fn propose(
     consensus: Arc<Consensus>,
     machine: Arc<Machine>,
@@ -173,7 +147,8 @@ async fn propose(
             let enough = held.len() + wait_for;
             await_more(&mut queue, enough, &moment, &mut held, &mut patience).await;
         }
-        let (batch, replies) = gather(&mut held, &mut stamps);
+        let now_ns = stamps.now_ns(base::time::wall_ns(), machine.last_stamp_ns());
+        let (batch, replies) = gather(&mut held, now_ns, &mut stamps);
         metrics.batch(replies.len());
         on_the_way.push(carry(&consensus, &machine, &metrics, batch, replies));
     }
@@ -208,8 +183,7 @@ async fn await_more(
 type Replies = Vec<(Instant, oneshot::Sender<Result<Bytes>>)>;
 
 /// An entry of what is held, up to the limits. What no longer fits stays for the next one.
-fn gather(held: &mut VecDeque<Waiting>, stamps: &mut Stamps) -> (Bytes, Replies) {
-    let now_ns = stamps.now_ns(base::time::wall_ns());
+fn gather(held: &mut VecDeque<Waiting>, now_ns: i64, stamps: &mut Stamps) -> (Bytes, Replies) {
     let (mut commands, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(waiting) = held.pop_front() {
         if !commands.is_empty() && (commands.len() == BATCH_COMMANDS || bytes + waiting.bytes > BATCH_BYTES) {
@@ -272,20 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn time_never_goes_back() {
-        let mut stamps = Stamps::new();
-        assert_eq!(stamps.now_ns(100), 100);
-        assert_eq!(stamps.now_ns(50), 100);
-        assert_eq!(stamps.now_ns(101), 101);
-    }
-
-    #[test]
     fn all_that_waits_becomes_one_entry_up_to_the_limit_of_bytes() {
         let (mut held, answers): (VecDeque<_>, Vec<_>) = [10, 10, BATCH_BYTES].map(waiting).into_iter().unzip();
-        let (batch, replies) = gather(&mut held, &mut Stamps::new());
+        let (batch, replies) = gather(&mut held, 1, &mut Stamps::new());
         assert_eq!((Batch::decode(batch).unwrap().commands.len(), replies.len()), (2, 2));
         assert_eq!(held.front().unwrap().bytes, BATCH_BYTES);
-        let (batch, _) = gather(&mut held, &mut Stamps::new());
+        let (batch, _) = gather(&mut held, 1, &mut Stamps::new());
         assert_eq!(Batch::decode(batch).unwrap().commands.len(), 1, "alone it may be as large");
         drop(answers);
     }
@@ -294,7 +260,7 @@ mod tests {
     fn a_change_whose_caller_left_is_not_started() {
         let (first, answer) = waiting(10);
         drop(answer);
-        let (_, replies) = gather(&mut VecDeque::from([first]), &mut Stamps::new());
+        let (_, replies) = gather(&mut VecDeque::from([first]), 1, &mut Stamps::new());
         assert!(replies.is_empty());
     }
 }

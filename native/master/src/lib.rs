@@ -23,6 +23,7 @@ mod peers;
 mod servers;
 mod sessions;
 mod settle;
+mod stamps;
 mod view;
 
 pub use config::MasterConfig;

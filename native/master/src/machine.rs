@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base::{Error, Result};
@@ -58,6 +58,8 @@ pub struct Machine {
     leading: AtomicBool,
     /// Batches of this master that wait for their replies; without one nobody reads them, so they are not encoded.
     pub awaited: AtomicUsize,
+    /// The time of the last command applied, for whoever leads next.
+    last_stamp_ns: AtomicI64,
     inbox: Mutex<Inbox>,
 }
 
@@ -68,6 +70,7 @@ impl Machine {
             soft: Soft::new(Instant::now(), session_timeout),
             leading: AtomicBool::new(false),
             awaited: AtomicUsize::new(0),
+            last_stamp_ns: AtomicI64::new(i64::MIN),
             inbox: Mutex::default(),
         }
     }
@@ -79,6 +82,11 @@ impl Machine {
     /// A view that does not change, in O(1).
     pub fn frozen(&self) -> State {
         self.state.read().clone()
+    }
+
+    /// The time that the last command applied was given; after a snapshot the newest change in it.
+    pub fn last_stamp_ns(&self) -> i64 {
+        self.last_stamp_ns.load(Ordering::Acquire)
     }
 
     /// Start or stop collecting for the leader. What was applied before must be read from the state.
@@ -118,6 +126,9 @@ impl Machine {
                     replies.push(applied.encode());
                 }
             }
+        }
+        if let Some(last) = batch.commands.last() {
+            self.last_stamp_ns.store(last.now_ns, Ordering::Release);
         }
         self.collect(happened);
         if awaited { BatchReply { replies }.encode_to_vec() } else { Vec::new() }
@@ -233,6 +244,7 @@ impl raft::StateMachine for Machine {
 
     fn restore(&self, mut input: &mut dyn Read) -> Result<()> {
         let restored = State::read_snapshot(&mut input)?;
+        self.last_stamp_ns.store(restored.newest_change_ns().unwrap_or(i64::MIN), Ordering::Release);
         *self.state.write() = restored;
         // What happened in between is not known as events.
         self.inbox.lock().lost = true;
@@ -282,6 +294,18 @@ mod tests {
         let error = AdminReply::decode(&reply.replies[0][..]).unwrap().error.unwrap();
         assert_eq!(error.errno, libc::ESTALE);
         assert!(machine.state().cluster().is_none());
+    }
+
+    #[test]
+    fn the_last_time_given_is_known_after_a_batch_and_after_a_snapshot() {
+        let machine = Machine::new(Duration::from_secs(60));
+        machine.apply(1, 1, &bootstrap(0));
+        assert_eq!(machine.last_stamp_ns(), 1);
+        let mut bytes = Vec::new();
+        machine.freeze().write(&mut bytes).unwrap();
+        let other = Machine::new(Duration::from_secs(60));
+        other.restore(&mut &bytes[..]).unwrap();
+        assert_eq!(other.last_stamp_ns(), 1);
     }
 
     #[test]

@@ -32,11 +32,10 @@ impl Node {
             .map_err(|error| Error::integrity(format!("a request could not be read: {error}")))?;
         self.metrics.op(&request);
         if is_read(&request) {
-            self.consensus.may_read()?;
             if let Some(Op::Readdir(page)) = &mut request.op {
                 page.max_entries = page.max_entries.min(MOST_ENTRIES);
             }
-            return Ok(self.read(&request).encode_to_vec().into());
+            return Ok(self.consensus.read(|| self.read(&request))?.encode_to_vec().into());
         }
         let registers = matches!(request.op, Some(Op::RegisterSession(_)));
         let reply = self.committer.name(request, bytes).await?;
@@ -92,12 +91,15 @@ impl Node {
 
     pub async fn renew(&self, request: &RenewSession) -> Result<RenewReply> {
         let term = self.lead().await?;
-        self.consensus.may_read()?;
+        self.consensus.read(|| self.renewed(request, term))
+    }
+
+    fn renewed(&self, request: &RenewSession, term: u64) -> RenewReply {
         // The state's lock is held so that an expiry cannot come between the check and the renewal.
         let state = self.machine.state();
         if !state.has_session(request.session) {
             let error = proto::Error { term, ..no_session(request.session).into() };
-            return Ok(RenewReply { error: Some(error), ..RenewReply::default() });
+            return RenewReply { error: Some(error), ..RenewReply::default() };
         }
         let mut sessions = self.machine.soft.sessions.lock();
         if request.alive {
@@ -106,7 +108,7 @@ impl Node {
             sessions.renew(request.session, &request.open_inodes, Instant::now());
         }
         drop(sessions);
-        Ok(RenewReply { error: None, session_timeout_ms: self.session_timeout_ms(), term })
+        RenewReply { error: None, session_timeout_ms: self.session_timeout_ms(), term }
     }
 }
 

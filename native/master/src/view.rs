@@ -196,10 +196,10 @@ impl Node {
 
     /// A file's attributes and where its chunks lie. The leader's answer is linearizable, a follower's may be old.
     pub fn file_info(&self, request: &FileInfoRequest) -> Result<FileInfo> {
-        if self.serving_term().is_some() {
-            self.consensus.may_read()?;
-        }
-        let state = self.machine.frozen();
+        let state = match self.serving_term() {
+            Some(_) => self.consensus.read(|| self.machine.frozen())?,
+            None => self.machine.frozen(),
+        };
         let path = request.path.trim_start_matches('/').as_bytes().to_vec();
         let resolved = ask(&state, Op::Resolve(Resolve { start: 0, path, follow: true }));
         let attr = match (resolved.error, resolved.attr) {

@@ -249,6 +249,11 @@ impl State {
         chunk < self.tables.history.keep_below
     }
 
+    /// When anything was changed last, by the time that its command was given. Walks everything.
+    pub fn newest_change_ns(&self) -> Option<i64> {
+        self.tables.newest_change_ns()
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
             inodes: self.tables.inode_count(),

@@ -115,6 +115,11 @@ impl Tables {
         self.inodes.iter().map(|(id, inode)| (*id, inode))
     }
 
+    /// The newest ctime of all. Walks them.
+    pub fn newest_change_ns(&self) -> Option<i64> {
+        self.inodes.values().map(|inode| inode.ctime_ns).max()
+    }
+
     pub fn inode_count(&self) -> u64 {
         self.inodes.len() as u64
     }

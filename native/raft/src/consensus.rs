@@ -18,7 +18,7 @@ use crate::compaction::{Compaction, Troubles};
 use crate::config::RaftConfig;
 use crate::home::{Identity, directory, open_home};
 use crate::join::{Joiner, admit};
-use crate::leadership::Leadership;
+use crate::leadership::{Leadership, read_under};
 use crate::log::store::LogStore;
 use crate::machine::Machine;
 use crate::network::{Factory, Peers};
@@ -223,6 +223,15 @@ impl Consensus {
     /// Whether the applied state may answer a read now. The lease starts when a request that a majority has answered
     /// was sent, and ends a tenth before a follower may elect another leader.
     pub fn may_read(&self) -> Result<()> {
+        self.read_term().map(|_| ())
+    }
+
+    /// Read the applied state while it may answer: checked before, and again after what was read.
+    pub fn read<T>(&self, read: impl FnOnce() -> T) -> Result<T> {
+        read_under(|| self.read_term(), read)
+    }
+
+    fn read_term(&self) -> Result<u64> {
         let metrics = self.metrics.borrow_watched();
         let term = metrics.current_term;
         if metrics.state != ServerState::Leader {
@@ -241,7 +250,7 @@ impl Consensus {
         let alone = voters.next() == Some(self.config.node_id) && voters.next().is_none();
         let held = metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.read_lease);
         if alone || held {
-            return Ok(());
+            return Ok(term);
         }
         Err(Error::unavailable("this master lost touch with the others; ask another one"))
     }

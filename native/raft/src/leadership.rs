@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use base::{Error, ErrorKind};
+use base::{Error, ErrorKind, Result};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
@@ -25,6 +25,17 @@ impl Leadership {
             Some(missing) => Error::new(ErrorKind::Unavailable, rustix::io::Errno::AGAIN.raw_os_error(), missing),
             None => Error::not_leader(self.leader_address.clone()),
         }
+    }
+}
+
+/// Answer a read: allowed before it, and still after it in the same term. Who is stopped in between, by the scheduler or
+/// with its whole machine, finds its lease over and gives no answer. `lease` tells the term in which a read is allowed.
+pub fn read_under<T>(lease: impl Fn() -> Result<u64>, read: impl FnOnce() -> T) -> Result<T> {
+    let term = lease()?;
+    let answer = read();
+    match lease()? {
+        now if now == term => Ok(answer),
+        _ => Err(Error::unavailable("leadership changed while this master read; ask again")),
     }
 }
 
@@ -98,6 +109,7 @@ fn name(id: u64, addresses: &BTreeMap<u64, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     const LEASE: Duration = Duration::from_secs(1);
 
@@ -158,6 +170,26 @@ mod tests {
         assert_eq!(judge(&seen(2, Some(ms(100))), LEASE, &addresses()).leader_address.as_deref(), Some("h:2"));
         let later = judge(&seen(2, Some(ms(1500))), LEASE, &addresses());
         assert!(later.leader.is_none() && later.refusal().message.contains("master 2 at h:2 led and is silent"));
+    }
+
+    #[test]
+    fn a_leader_stopped_between_its_check_and_its_read_gives_no_answer() {
+        let clock = Cell::new(ms(0));
+        let lease = |ends: Duration| {
+            let clock = &clock;
+            move || if clock.get() < ends { Ok(4) } else { Err(Error::unavailable("the lease is over")) }
+        };
+        assert_eq!(read_under(lease(ms(900)), || "answer").unwrap(), "answer");
+        let paused = || clock.set(clock.get() + ms(5000));
+        assert!(read_under(lease(ms(900)), paused).is_err());
+        assert!(read_under(lease(ms(900)), || panic!("read without a lease")).is_err());
+    }
+
+    #[test]
+    fn a_leader_that_was_elected_anew_during_its_read_gives_no_answer() {
+        let term = Cell::new(4);
+        assert!(read_under(|| Ok(term.get()), || term.set(6)).is_err());
+        assert!(read_under(|| Ok(term.get()), || ()).is_ok());
     }
 
     #[test]
