@@ -14,7 +14,7 @@ use wire::proto::{ChunkInfo, ChunkRead, ChunkReadReply, Replica};
 
 use super::read::chunk_info;
 use super::{Drive, FileRef};
-use crate::file::{Event, Fetched, chain};
+use crate::file::{Event, Fetched, Patch, chain};
 use crate::metrics::add;
 use crate::peers::Failure;
 use crate::peers::backoff::Backoff;
@@ -27,19 +27,27 @@ const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
 
 /// `start..end` of the file, which lie in one chunk and are at most a segment long. `turn` shifts which copy is read first:
 /// with another one for each open, every copy is read now and then, so that rot is found, and many readers spread.
-pub async fn fetch(drive: &Arc<Drive>, file: &FileRef, turn: u64, start: u64, end: u64) -> Result<Fetched> {
+/// -> the bytes, and those of ours that may lie over them: noted when it is known where the chunk lies, and before it is read.
+pub async fn fetch(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    turn: u64,
+    start: u64,
+    end: u64,
+) -> Result<(Fetched, Vec<Patch>)> {
     let index = start / CHUNK_BYTES;
     let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
     let deadline = drive.peers.deadline();
     let (mut backoff, mut refresh) = (Backoff::default(), false);
     loop {
         let info = chunk_info(drive, file, index, refresh).await?;
+        let patches = drive.with(file, |inner| inner.file.patches(index, offset, offset + length));
         let readable = info.trim.map_or(length, |trim| trim.saturating_sub(offset).min(length));
         if !info.written || info.chunk.is_none() || readable == 0 {
-            return Ok(zeros(length));
+            return Ok((zeros(length), patches));
         }
         match fetch_any(drive, file, &info, turn, offset, length).await {
-            Ok(fetched) => return Ok(cut_tail(fetched, readable)),
+            Ok(fetched) => return Ok((cut_tail(fetched, readable), patches)),
             Err(error) if deadline.passed() => {
                 return Err(Error::unavailable(format!(
                     "no copy of chunk {index} of inode {} could be read in time; start its chunkservers: {}",

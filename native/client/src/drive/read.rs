@@ -53,14 +53,14 @@ impl std::fmt::Debug for ReadData {
     }
 }
 
-/// One part of a read: where its base bytes come from, and what was written over them.
+/// One part of a read, and where its bytes come from.
 struct Part {
     start: u64,
     end: u64,
     /// Which copy is read first.
     turn: u64,
-    ahead: Option<(u64, Fetching)>,
-    patches: Vec<Patch>,
+    /// What is fetched ahead, where that begins, and what of ours lies over it.
+    ahead: Option<(u64, Fetching, Vec<Patch>)>,
 }
 
 /// Up to `length` bytes from `offset`; short only at the end of the file.
@@ -81,22 +81,31 @@ pub async fn read_at(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u6
         return Ok(ReadData::of(data));
     }
     let parts = prepare(drive, file, handle, offset, end);
-    if let [part] = &parts[..]
-        && part.patches.is_empty()
-    {
-        return Ok(ReadData(Some(base_bytes(drive, file, part).await?)));
+    if let [part] = &parts[..] {
+        let (fetched, patches) = part_bytes(drive, file, part).await?;
+        if patches.is_empty() {
+            return Ok(ReadData(Some(fetched)));
+        }
+        let mut buffer = Buffer::take((end - offset) as usize);
+        lay(&mut buffer, part, &fetched, &patches);
+        return Ok(ReadData::of(buffer));
     }
     let mut buffer = Buffer::take((end - offset) as usize);
-    let work: Vec<_> = parts.iter().map(|part| base_bytes(drive, file, part)).collect();
+    let work: Vec<_> = parts.iter().map(|part| part_bytes(drive, file, part)).collect();
     let mut work = futures::stream::iter(work).buffered(PARALLEL);
     let mut done = parts.iter();
     while let (Some(bytes), Some(part)) = (work.next().await, done.next()) {
+        let (fetched, patches) = bytes?;
         let target = &mut buffer[(part.start - offset) as usize..(part.end - offset) as usize];
-        target.copy_from_slice(bytes?.bytes());
-        overlay(target, (part.start % CHUNK_BYTES) as u32, &part.patches);
+        lay(target, part, &fetched, &patches);
     }
     drop(work);
     Ok(ReadData::of(buffer))
+}
+
+fn lay(target: &mut [u8], part: &Part, fetched: &Fetched, patches: &[Patch]) {
+    target.copy_from_slice(fetched.bytes());
+    overlay(target, (part.start % CHUNK_BYTES) as u32, patches);
 }
 
 /// At the end of the file: it may have grown elsewhere.
@@ -110,8 +119,8 @@ async fn look_again(drive: &Arc<Drive>, file: &FileRef) -> Result<u64> {
     Ok(drive.with(file, |inner| inner.file.size()))
 }
 
-/// Under one lock: start what is worth fetching ahead, and note for each part its source and the unacknowledged writes
-/// over it. Writes acknowledged later are in those notes; writes before are on every copy.
+/// Under one lock: start what is worth fetching ahead, and note for each part what is on its way and the unacknowledged
+/// writes over it. What is acknowledged later is in those notes; what was acknowledged before is in what was fetched since.
 fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u64) -> Vec<Part> {
     let mut guard = file.state.lock();
     let state = &mut *guard;
@@ -127,7 +136,7 @@ fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u6
         let Ok(permit) = drive.read_budget.clone().try_acquire_many_owned(permits as u32) else { break };
         let (drive, file) = (drive.clone(), file.clone());
         let task = tokio::spawn(async move {
-            let fetched = fetch(&drive, &file, turn, start, stop).await?;
+            let (fetched, _) = fetch(&drive, &file, turn, start, stop).await?;
             Ok(Fetched { _permit: Some(Arc::new(permit)), ..fetched })
         });
         let data = task.map(|joined| joined.unwrap_or_else(|_| Err(Error::unavailable("fetching ahead was stopped"))));
@@ -136,29 +145,25 @@ fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u6
         }
     }
     cut(offset, end, SEGMENT_BYTES)
-        .map(|(start, end)| Part {
-            start,
-            end,
-            turn,
-            ahead: state.readers.get(&handle).and_then(|reader| reader.find(start, end)),
-            patches: state.file.patches(
-                start / CHUNK_BYTES,
-                (start % CHUNK_BYTES) as u32,
-                ((end - 1) % CHUNK_BYTES) as u32 + 1,
-            ),
+        .map(|(start, end)| {
+            let ahead = state.readers.get(&handle).and_then(|reader| reader.find(start, end));
+            let (from, to) = ((start % CHUNK_BYTES) as u32, ((end - 1) % CHUNK_BYTES) as u32 + 1);
+            let ahead = ahead.map(|(at, data)| (at, data, state.file.patches(start / CHUNK_BYTES, from, to)));
+            Part { start, end, turn, ahead }
         })
         .collect()
 }
 
-async fn base_bytes(drive: &Arc<Drive>, file: &FileRef, part: &Part) -> Result<Fetched> {
-    if let Some((at, data)) = &part.ahead
+/// -> bytes as they are stored, and what of ours lies over them.
+async fn part_bytes(drive: &Arc<Drive>, file: &FileRef, part: &Part) -> Result<(Fetched, Vec<Patch>)> {
+    if let Some((at, data, patches)) = &part.ahead
         && let Ok(fetched) = data.clone().await
     {
         let from = fetched.start + (part.start - at) as usize;
         let to = from + (part.end - part.start) as usize;
         if to <= fetched.end {
             add(&drive.peers.metrics.counters.read_ahead_hits, 1);
-            return Ok(Fetched { start: from, end: to, ..fetched });
+            return Ok((Fetched { start: from, end: to, ..fetched }, patches.clone()));
         }
     }
     // Not fetched ahead, or that failed: ask again, the error is then this read's own.

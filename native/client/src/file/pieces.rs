@@ -114,6 +114,7 @@ impl Filling {
 }
 
 /// Bytes of ours for a reader to lay over what the copies hold.
+#[derive(Clone)]
 pub enum Patch {
     Sealed(Arc<Piece>),
     Copied(u32, Vec<u8>),
