@@ -174,6 +174,14 @@ def _chunks() -> list[Alert]:
             "Bring back the chunkservers and disks that hold them, and wipe none of them before; the alert ends as soon as one copy is there.",
         ),
         Alert(
+            "MooseNGMastersPutBack",
+            value("mooseng_master_refused_servers").on_leader().above(0),
+            "30s",
+            "critical",
+            "{{ $value }} chunkservers remember more than the masters do: the masters were put back to an older state.",
+            "Stop the masters and give them their newer directories, or decide with mooseng accept-history (docs/deploy.md, Backup and leaving).",
+        ),
+        Alert(
             "MooseNGDiskNearlyFull",
             (value("mooseng_chunkserver_disk_free_bytes") / value("mooseng_chunkserver_disk_total_bytes")).below(0.1),
             "5m",
