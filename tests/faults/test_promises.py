@@ -13,7 +13,7 @@ from mooseng_py.demo.harness import wait_until
 from mooseng_py.proto import raft_pb2
 from tests.faults.frames import FAILURE, REPLY, Raw, hello
 from tests.faults.masters import NAMES, Masters
-from tests.faults.tracing import injected
+from tests.faults.tracing import all_traced, injected
 
 VOTE, STATUS = 61, 64
 MASTER = 1
@@ -31,7 +31,7 @@ def masters(tmp_path: Path) -> Iterator[Masters]:
 def test_a_restarted_master_gives_no_vote_while_a_lease_that_it_granted_may_run(masters: Masters) -> None:
     masters.kill()
     masters.start(2, wait=False)
-    raw = wait_until("the port of the restarted master", lambda: connected(masters.address(2)))
+    raw = wait_until("the port of the restarted master", lambda: connected(masters.address(2), masters.cluster_id))
     with raw:
         status = raft_pb2.RaftStatusReply.FromString(raw.ask(STATUS, raft_pb2.RaftStatusRequest()).message)
         request = raft_pb2.VoteRequest(
@@ -49,9 +49,9 @@ def test_a_restarted_master_gives_no_vote_while_a_lease_that_it_granted_may_run(
         wait_until("the same request is granted once the lease is over", granted, timeout_s=20)
 
 
-def connected(address: str) -> Raw:
+def connected(address: str, cluster_id: str) -> Raw:
     raw = Raw(address, greet=False)
-    raw.send(hello(role=MASTER, node_id=1))
+    raw.send(hello(cluster_id=cluster_id, role=MASTER, node_id=1))
     assert raw.answer().kind == REPLY
     return raw
 
@@ -63,6 +63,7 @@ def test_a_file_of_the_log_or_a_snapshot_is_synced_before_it_gets_its_name(maste
     command += ["-e", "trace=write,pwrite64,writev,pwritev,fsync,fdatasync,rename,renameat,renameat2"]
     tracer = subprocess.Popen(command)
     try:
+        wait_until("strace to be attached", lambda: all_traced(masters.pid(leader), tracer.pid))
         with masters.client() as fs:
             fs.mkdir("/d")
             before = time.monotonic()

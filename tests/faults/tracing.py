@@ -23,7 +23,7 @@ def injected(pid: int, *rules: str, paths: Sequence[Path] = (), timeout_s: float
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + timeout_s
-        while not _all_traced(pid, tracer.pid):
+        while not all_traced(pid, tracer.pid):
             if tracer.poll() is not None:
                 if not is_running(pid):
                     break  # the fault was its death, and came before the last thread was attached
@@ -52,7 +52,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def _all_traced(pid: int, tracer: int) -> bool:
+def all_traced(pid: int, tracer: int) -> bool:
     """Whether every thread is traced by now; not, if one ended meanwhile."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
