@@ -57,6 +57,7 @@ test-python: build
 	$(BIN)/python -m pytest tests benchmarks
 
 soak: build ## long campaigns of faults that `make test` leaves out
+	cd native && cargo run --release --locked --quiet -p mooseng-sim -- --minutes 60
 	$(BIN)/python -m pytest tests -m soak
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy

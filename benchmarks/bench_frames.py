@@ -17,7 +17,7 @@ from mooseng_py.sdk import FileSystem
 HELLO, PING = 1, 2
 REQUEST, REPLY = 1, 2
 HEAD = struct.Struct("<IBBHQI")
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 def frame(method: int, number: int, message: bytes) -> bytes:

@@ -222,7 +222,7 @@ def test_a_chunkserver_put_back_to_an_older_image_serves_no_old_byte_and_is_heal
             keep(cluster, server, tmp_path)
     overwrite(cluster, names, b"n")
     right = (b"old!" * (50 * KIB))[: 50 * KIB] + b"n" * (100 * KIB) + (b"old!" * (50 * KIB))[150 * KIB :]
-    time.sleep(2)
+    time.sleep(4)  # it writes down about once a second where the masters are, and tells them a second later
     stop(cluster, server)
     put_back(cluster, server, tmp_path)
 

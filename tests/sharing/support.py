@@ -329,12 +329,17 @@ def read_copy(address: str, chunk: common_pb2.ChunkRef, length: int) -> bytes:
 
 
 def copies(cluster: Cluster, name: str, length: int, index: int = 0) -> dict[str, bytes]:
-    """What each server of the committed set has of one chunk of a file, by address. Raises: Refused."""
+    """What each server of the committed set has of one chunk of a file, by address. Raises: Refused.
+
+    What lies behind a trim mark is zeros for every reader, whatever is on the disks until the next writer clears it.
+    """
     with FramesClient(cluster, "comparing") as client:
         inode = client.ask(resolve=name_pb2.Resolve(path=name.encode(), follow=True)).attr.inode
         info = client.chunk(inode, index)
         client.ask(close_session=name_pb2.CloseSession())
-    return {replica.address: read_copy(replica.address, info.chunk, length) for replica in info.replicas}
+    kept = min(length, info.trim) if info.HasField("trim") else length
+    tail = bytes(length - kept)
+    return {replica.address: read_copy(replica.address, info.chunk, length)[:kept] + tail for replica in info.replicas}
 
 
 def unequal_copies(cluster: Cluster, name: str, length: int, index: int = 0, *, count: int = 3) -> str:

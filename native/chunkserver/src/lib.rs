@@ -10,7 +10,7 @@ mod housekeeping;
 mod memory;
 mod metrics;
 mod node;
-mod outcome;
+pub mod outcome;
 mod pool;
 mod registration;
 mod reports;

@@ -22,7 +22,7 @@ mod patience;
 mod peers;
 mod servers;
 mod sessions;
-mod settle;
+pub mod settle;
 mod stamps;
 mod view;
 

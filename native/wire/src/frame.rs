@@ -91,8 +91,11 @@ pub struct Head {
     pub kind: Kind,
     pub method: u16,
     pub id: u64,
+    /// Empty when it was longer than the reader takes.
     pub message: Bytes,
     pub payload_len: usize,
+    /// Bytes of a message that was longer: it was skipped, unchecked.
+    pub skipped: usize,
 }
 
 impl Head {
@@ -116,7 +119,8 @@ pub async fn read_frame<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<F
     }
 }
 
-/// Read a frame up to its payload, with a message of at most `longest` bytes; `None` at a clean end between frames.
+/// Read a frame up to its payload; `None` at a clean end between frames. A message of more than `longest` bytes is skipped
+/// without room for it, so that who sent it can be told.
 pub async fn read_head<R: AsyncRead + Unpin>(stream: &mut R, longest: usize) -> Result<Option<Head>> {
     let mut raw = [0u8; HEADER_BYTES];
     let first = stream.read(&mut raw).await?;
@@ -126,7 +130,9 @@ pub async fn read_head<R: AsyncRead + Unpin>(stream: &mut R, longest: usize) -> 
     stream.read_exact(&mut raw[first..]).await?;
     let header = decode_header(&raw)?;
     if header.message_len > longest {
-        return Err(bad(format!("a message of {} bytes is longer than {longest}", header.message_len)));
+        skip(stream, header.message_len).await?;
+        let Header { kind, method, id, message_len, payload_len, .. } = header;
+        return Ok(Some(Head { kind, method, id, message: Bytes::new(), payload_len, skipped: message_len }));
     }
     let mut message = BytesMut::zeroed(header.message_len);
     stream.read_exact(&mut message).await?;
@@ -139,7 +145,18 @@ pub async fn read_head<R: AsyncRead + Unpin>(stream: &mut R, longest: usize) -> 
         id: header.id,
         message: message.freeze(),
         payload_len: header.payload_len,
+        skipped: 0,
     }))
+}
+
+async fn skip<R: AsyncRead + Unpin>(stream: &mut R, mut bytes: usize) -> Result<()> {
+    let mut room = [0u8; 4096];
+    while bytes > 0 {
+        let part = bytes.min(room.len());
+        stream.read_exact(&mut room[..part]).await?;
+        bytes -= part;
+    }
+    Ok(())
 }
 
 fn bad(why: String) -> Error {

@@ -244,6 +244,7 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
                 return;
             }
         };
+        let skipped = head.skipped;
         let weight = match &shares {
             Some(_) => handler.weigh(head.method, &head.message, &peer),
             None => Weight { rank: OUTSIDE, reply_bytes: 0 },
@@ -276,7 +277,7 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
                 Some(replies) => replies.take(weight.rank, weight.reply_bytes).await,
                 None => None,
             };
-            let (kind, message, payload) = match dispatch(handler, peer, frame).await {
+            let (kind, message, payload) = match dispatch(handler, peer, frame, skipped).await {
                 Ok(response) => (Kind::Reply, response.message, response.payload),
                 Err(error) => (Kind::Failure, proto::Error::from(error).encode_to_vec(), None),
             };
@@ -290,7 +291,14 @@ async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<
     }
 }
 
-async fn dispatch<H: Handler>(handler: Arc<H>, peer: Arc<Peer>, frame: Frame) -> Result<Response> {
+async fn dispatch<H: Handler>(handler: Arc<H>, peer: Arc<Peer>, frame: Frame, skipped: usize) -> Result<Response> {
+    if skipped > 0 {
+        let most = handler.longest_message();
+        return Err(Error::namespace(
+            libc::EMSGSIZE,
+            format!("a message of {skipped} bytes is longer than the {most} that are taken here; send less at a time"),
+        ));
+    }
     match Method::try_from(frame.method)? {
         Method::Ping => Ok(Response::default()),
         method => handler.handle(Request { method, message: frame.message, payload: frame.payload, peer }).await,

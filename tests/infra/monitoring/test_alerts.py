@@ -67,6 +67,10 @@ FAULTS = {
     "MooseNGServerDown": {f"mooseng_master_servers_up{{{M1}}}": "1x160"},
     "MooseNGUnderReplicated": {f"mooseng_master_under_replicated_chunks{{{M1}}}": "7x160"},
     "MooseNGMissingChunks": {f"mooseng_master_missing_chunks{{{M1}}}": "1x160"},
+    "MooseNGMastersPutBack": {
+        f"mooseng_master_refused_servers{{{M1}}}": "1x160",
+        f"mooseng_master_is_leader{{{M1}}}": "1x160",
+    },
     "MooseNGDiskNearlyFull": {f"mooseng_chunkserver_disk_free_bytes{DISK}": "9x160"},
     "MooseNGDiskFailed": {f"mooseng_chunkserver_disk_ok{DISK}": "0x160"},
     "MooseNGDamagedBlocks": {f'mooseng_chunkserver_bad_blocks_total{{{C1},found_by="scrub"}}': "0x20 1x140"},

@@ -27,7 +27,8 @@ const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
 
 /// `start..end` of the file, which lie in one chunk and are at most a segment long. `turn` shifts which copy is read first:
 /// with another one for each open, every copy is read now and then, so that rot is found, and many readers spread.
-/// -> the bytes, and those of ours that may lie over them: noted when it is known where the chunk lies, and before it is read.
+/// -> the bytes, and those of ours that lie over them: noted when it is known where the chunk lies, before it is read, and
+/// once more afterwards, as the answer may show that a server lost what it had acknowledged.
 pub async fn fetch(
     drive: &Arc<Drive>,
     file: &FileRef,
@@ -41,13 +42,17 @@ pub async fn fetch(
     let (mut backoff, mut refresh) = (Backoff::default(), false);
     loop {
         let info = chunk_info(drive, file, index, refresh).await?;
-        let patches = drive.with(file, |inner| inner.file.patches(index, offset, offset + length));
+        let pending = || drive.with(file, |inner| inner.file.patches(index, offset, offset + length));
+        let mut patches = pending();
         let readable = info.trim.map_or(length, |trim| trim.saturating_sub(offset).min(length));
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok((zeros(length), patches));
         }
         match fetch_any(drive, file, &info, turn, offset, length).await {
-            Ok(fetched) => return Ok((cut_tail(fetched, readable), patches)),
+            Ok(fetched) => {
+                patches.extend(pending());
+                return Ok((cut_tail(fetched, readable), patches));
+            }
             Err(error) if deadline.passed() => {
                 return Err(Error::unavailable(format!(
                     "no copy of chunk {index} of inode {} could be read in time; start its chunkservers: {}",

@@ -94,8 +94,9 @@ impl File {
             return;
         }
         if self.convert.as_ref().is_some_and(|convert| convert.version.is_none()) {
-            self.writer(0).want_grant();
-            return;
+            // Only a grant from now on tells what lies in the inode.
+            self.writer(0);
+            return self.ask_anew(&[0]);
         }
         let mut missing = false;
         for writer in self.writers.values_mut().filter(|writer| writer.holds() && writer.grant().is_none()) {

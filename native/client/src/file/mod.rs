@@ -105,6 +105,8 @@ pub struct File {
     /// Background failures so far, and the last of them.
     faults: u64,
     fault: Option<Error>,
+    /// No handle is left: what the leader still grants goes back at once.
+    closed: bool,
 }
 
 impl File {
@@ -138,6 +140,7 @@ impl File {
             rounds,
             faults: 0,
             fault: None,
+            closed: false,
         }
     }
 
@@ -319,6 +322,9 @@ impl File {
             Event::ReadFrom { index, server, boot_id } => self.read_from(index, server, boot_id),
         }
         self.advance(now, &mut out);
+        if self.closed && !self.is_dirty() {
+            self.give_back(&mut out);
+        }
         out
     }
 
@@ -386,6 +392,7 @@ impl File {
     /// The last handle goes: nothing is kept for later writes.
     pub fn closing(&mut self) -> Vec<Action> {
         let mut out = Vec::new();
+        self.closed = true;
         if !self.is_dirty() {
             self.give_back(&mut out);
         }
@@ -456,9 +463,9 @@ impl File {
             self.absorb(attr);
         }
         for info in &reply.chunks {
-            // What was sent to another chunk or version does not count any more.
+            // What was sent to another chunk or version does not count any more, whether its grant was given back or not.
             if let Some(writer) = self.writers.get_mut(&info.index)
-                && writer.grant().is_some_and(|grant| grant.chunk != info.chunk)
+                && writer.last_grant().is_some_and(|grant| grant.chunk != info.chunk)
                 && info
                     .chunk
                     .is_some_and(|chunk| chunk.id != writer.chunk().id || chunk.version > writer.chunk().version)
@@ -623,7 +630,14 @@ impl File {
                 }
                 out.push(Action::Progress);
             }
-            Err(refusal) => self.trouble(now, index, refusal, out),
+            Err(mut refusal) => {
+                if refusal.error.errno == libc::ENOENT && writer.is_new() {
+                    // Deleted with a cut by another client, or lost in a restart: nobody failed.
+                    writer.send_again();
+                    refusal.blamed.clear();
+                }
+                self.trouble(now, index, refusal, out);
+            }
         }
     }
 

@@ -343,6 +343,102 @@ fn a_full_window_asks_for_a_commit_and_a_failed_one_is_reported() {
     assert_eq!((stage.file.unstable_bytes(), stage.file.size()), (0, 200_000));
 }
 
+#[test]
+fn what_was_acknowledged_under_a_version_that_is_over_is_ours_to_show_although_its_grant_went_back() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 1000]);
+    stage.tell(Event::Flush { settle: true });
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert!(stage.file.patches(0, 150_000, 151_000).is_empty(), "every copy has it");
+    stage.version = 4;
+    let attr = Attr { data_version: stage.file.attr.data_version + 1, size: 100_000, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(Some(100_000))], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "behind the cut of another client");
+}
+
+#[test]
+fn a_file_that_others_made_small_again_is_asked_for_anew_although_an_old_grant_is_held() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable);
+    let Some(Action::Commit { cycle, .. }) = stage.take(|action| matches!(action, Action::Commit { .. })) else {
+        panic!("a commit is wanted")
+    };
+    let attr = Attr { size: 100, data_version: stage.file.attr.data_version + 3, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
+    stage.tell(Event::Committed { cycle, outcome: Ok(Box::new(reply)) });
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![7; 100].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    stage.write(20_000, &[2; 10]);
+    stage.tell(Event::Flush { settle: false });
+    stage.acknowledge(BOOT);
+    (stage.chunk_id, stage.version) = (51, 1);
+    stage.grant(None);
+    assert_eq!(stage.sends().len(), 1, "{:?}", stage.waiting);
+}
+
+#[test]
+fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is_blamed() {
+    let mut stage = Stage::new();
+    stage.write(0, &[1; 1000]);
+    stage.tell(Event::Tick);
+    stage.now.mono_ms += IDLE_SEND_MS;
+    stage.tell(Event::Tick);
+    let Some(Action::Grant { .. }) = stage.take(|action| matches!(action, Action::Grant { .. })) else {
+        panic!("a grant is asked for")
+    };
+    let fresh = ChunkInfo { written: false, chunk: Some(ChunkRef { id: 60, version: 1 }), ..stage.info(None) };
+    let reply = NameReply { attr: Some(stage.file.attr), chunks: vec![fresh.clone()], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply.clone())) });
+    assert!(stage.waiting.iter().any(|action| matches!(action, Action::Send { create: true, .. })));
+    stage.acknowledge(BOOT);
+    stage.write(5000, &[2; 1000]);
+    stage.now.mono_ms += IDLE_SEND_MS;
+    stage.tell(Event::Tick);
+    let Some(Action::Send { index, round, piece, create, .. }) =
+        stage.take(|action| matches!(action, Action::Send { .. }))
+    else {
+        panic!("it is sent: {:?}", stage.waiting)
+    };
+    assert!(!create, "half a chunk must not come back");
+    let refusal = Refusal { error: Error::namespace(libc::ENOENT, "gone"), blamed: vec![1, 2, 3] };
+    stage.tell(Event::Sent { index, round, seq: piece.seq, offset: piece.offset, outcome: Err(refusal) });
+    let Some(Action::Grant { request, .. }) = stage.take(|action| matches!(action, Action::Grant { .. })) else {
+        panic!("a grant is asked for")
+    };
+    assert!(request.failed.is_empty());
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+    let again: Vec<bool> = stage
+        .waiting
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send { create, .. } => Some(*create),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(again, [true, true]);
+}
+
+#[test]
+fn a_grant_that_comes_after_the_last_close_goes_back_at_once() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    stage.waiting.clear();
+    let actions = stage.file.closing();
+    assert!(matches!(actions[..], [Action::Release { .. }]), "{actions:?}");
+    let attr = stage.file.attr;
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+    let released = stage.take(|action| matches!(action, Action::Release { .. }));
+    assert!(released.is_some(), "{:?}", stage.waiting);
+}
+
 proptest! {
     /// Whatever the answers and their order: while the leader's and the servers' rules hold, what is committed is what was
     /// written, and nothing is forgotten before.

@@ -436,8 +436,14 @@ impl Writer {
         }
     }
 
-    /// Whether the servers of the set may not have the chunk yet.
+    /// Whether the servers of the set may not have the chunk yet. Not once they took a piece of this round: what they lost
+    /// since, with the chunk or a restart, must not come back as half of it.
     pub fn creates(&self) -> bool {
+        self.is_new() && self.held.is_empty()
+    }
+
+    /// Whether no byte of the chunk is committed, as far as we know.
+    pub fn is_new(&self) -> bool {
         !self.committed && self.grant.as_ref().is_some_and(|info| !info.written)
     }
 

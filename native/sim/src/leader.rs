@@ -1,0 +1,526 @@
+//! The masters, as one state machine behind a log that answers late, twice or not at all; and what the leader does by itself:
+//! it settles chunks whose writers ended, heals, and deletes what was freed. `master::settle` decides, this carries out.
+
+use std::collections::BTreeMap;
+
+use base::limits::CHUNK_BYTES;
+use base::{Error, ErrorKind};
+use chunk::ChunkRef;
+use master::settle::{self, Told, Verdict};
+use meta::{Applied, Event, State};
+use wire::proto::admin_command::Op as Admin;
+use wire::proto::name_request::Op;
+use wire::proto::*;
+
+use crate::client_side::{Back, ClientStep};
+use crate::oracle::{EffectId, GRAIN, Reading, Register, Time, Value};
+use crate::server_side::{Answer, Outcome, Question, ReplyTo};
+use crate::world::{MS, SECOND, Step, World};
+
+const LOOK: Time = 250 * MS;
+/// A session with grants that is silent for this long has its chunks settled, as in `master::settle`.
+const SILENT: Time = 5 * SECOND;
+const EXPIRE: Time = 60 * SECOND;
+const AGAIN: Time = 2 * SECOND;
+/// A copy short for this long is made anew.
+const HEAL_AFTER: Time = 3 * SECOND;
+const ORDER: Time = 11 * SECOND;
+pub const COPIES: usize = 3;
+pub const INLINE_LIMIT: u32 = 512;
+
+pub type TaskId = u64;
+
+pub enum LeaderStep {
+    Asked { client: usize, life: u32, request: NameRequest, back: Back },
+    Registers { server: usize },
+    Misses { server: usize },
+    Look,
+    Told { task: TaskId, server: usize, outcome: Outcome },
+    Waited { task: TaskId },
+    Deletes { chunk: ChunkRef, server: usize },
+}
+
+enum Task {
+    Settle { chunk: u64, heal_id: u64, wait_for: Vec<u32>, told: BTreeMap<u32, Told> },
+    Heal { chunk: u64, heal_id: u64 },
+}
+
+pub struct Leader {
+    pub state: State,
+    pub cuts: u64,
+    pub log: u64,
+    down_until: Time,
+    heard: BTreeMap<u64, Time>,
+    tasks: BTreeMap<TaskId, Task>,
+    next_task: TaskId,
+    not_before: BTreeMap<u64, Time>,
+    short_since: BTreeMap<u64, Time>,
+    ops: u64,
+    /// Cuts on their way, by session and operation.
+    pub cutting: BTreeMap<(u64, u64), EffectId>,
+}
+
+impl Leader {
+    pub fn new() -> Leader {
+        Leader {
+            state: State::new(),
+            cuts: 0,
+            log: 0,
+            down_until: 0,
+            heard: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            next_task: 1,
+            not_before: BTreeMap::new(),
+            short_since: BTreeMap::new(),
+            ops: 0,
+            cutting: BTreeMap::new(),
+        }
+    }
+
+    fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
+        self.ops += 1;
+        let command = Command { now_ns: (now * 1000) as i64, seed: self.ops, what: Some(what) };
+        self.state.apply(&command)
+    }
+
+    fn admin(&mut self, now: Time, op: Admin) -> Result<AdminReply, Error> {
+        let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
+        match self.apply(now, what).0 {
+            Applied::Admin(AdminReply { error: Some(error), .. }) => Err(error.into()),
+            Applied::Admin(reply) => Ok(reply),
+            Applied::Name(_) => Err(Error::integrity("a name reply to an admin command")),
+        }
+    }
+
+    pub fn bootstrap(&mut self) {
+        let config =
+            Bootstrap { cluster_id: "sim".into(), copies: COPIES as u32, min_copies: 2, inline_limit: INLINE_LIMIT };
+        let _ = self.admin(0, Admin::Bootstrap(config));
+    }
+
+    /// One file that is written and cut, one that is appended to.
+    pub fn make_files(&mut self) {
+        let session = self.open_session(0);
+        for (op_id, name) in [(1, "cuts"), (2, "log")] {
+            let op =
+                Create { parent: meta::ROOT, name: name.into(), mode: 0o666, exclusive: true, ..Create::default() };
+            let creds = Some(Credentials::default());
+            let request = NameRequest { session, op_id, acked_below: 0, creds, op: Some(Op::Create(op)) };
+            let Applied::Name(reply) = self.apply(0, command::What::Name(request)).0 else { continue };
+            let inode = reply.attr.map_or(0, |attr| attr.inode);
+            *if op_id == 1 { &mut self.cuts } else { &mut self.log } = inode;
+        }
+    }
+
+    pub fn open_session(&mut self, now: Time) -> u64 {
+        let op = RegisterSession { name: "sim".into(), ..RegisterSession::default() };
+        let request = NameRequest { op: Some(Op::RegisterSession(op)), ..NameRequest::default() };
+        let Applied::Name(reply) = self.apply(now, command::What::Name(request)).0 else { return 0 };
+        self.heard.insert(reply.session, now);
+        reply.session
+    }
+
+    pub fn hears(&mut self, session: u64, now: Time) {
+        if self.down_until <= now {
+            self.heard.insert(session, now);
+        }
+    }
+
+    fn size_of(&self, inode: u64) -> u64 {
+        let request = NameRequest { op: Some(Op::Getattr(GetAttr { inode })), ..NameRequest::default() };
+        self.state.query(&request).attr.map_or(0, |attr| attr.size)
+    }
+
+    fn is_working_on(&self, chunk: u64) -> bool {
+        self.tasks.values().any(|task| match task {
+            Task::Settle { chunk: other, .. } | Task::Heal { chunk: other, .. } => *other == chunk,
+        })
+    }
+}
+
+impl World {
+    pub fn lose_leader(&mut self, time: Time) {
+        self.leader.down_until = self.now + time;
+        self.leader.tasks.clear();
+        let until = self.leader.down_until;
+        self.leader.heard.values_mut().for_each(|heard| *heard = until);
+    }
+
+    pub fn ask_leader(&mut self, client: usize, request: NameRequest, back: Back) {
+        let life = self.clients[client].life;
+        let wait = self.travel();
+        self.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back }));
+    }
+
+    pub fn leader_step(&mut self, step: LeaderStep) {
+        match step {
+            LeaderStep::Asked { client, life, request, back } => self.asked(client, life, request, back),
+            LeaderStep::Registers { server } => self.register_server(server),
+            LeaderStep::Misses { server } => self.miss_server(server),
+            LeaderStep::Look => {
+                if self.leader.down_until <= self.now {
+                    self.look_around();
+                }
+                self.after(LOOK, Step::Leader(LeaderStep::Look));
+            }
+            LeaderStep::Told { task, server, outcome } => self.told(task, server, outcome),
+            LeaderStep::Waited { task } => {
+                if let Some(task) = self.leader.tasks.remove(&task) {
+                    self.end_task(task, None);
+                }
+            }
+            LeaderStep::Deletes { chunk, server } => {
+                let epoch = self.servers[server].epoch;
+                self.ask_server(server, Question::Delete { chunk }, ReplyTo::Nobody, Some(epoch));
+            }
+        }
+    }
+
+    fn asked(&mut self, client: usize, life: u32, request: NameRequest, back: Back) {
+        // The engine of a client asks again, with the same number, until it has an answer.
+        let again = |world: &mut World, request, back| {
+            let wait = world.weather.between(200 * MS, 500 * MS);
+            world.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back }));
+        };
+        if self.clients[client].life != life && self.weather.per_mille(500) {
+            return; // its connection is gone; half of what was under way came through
+        }
+        if self.leader.down_until > self.now || self.is_lost() {
+            return again(self, request, back);
+        }
+        self.leader.hears(request.session, self.now);
+        let reply = self.carry_out(&request);
+        if self.is_lost() {
+            return again(self, request, back);
+        }
+        let outcome = match reply.error {
+            Some(error) => Err(Error::from(error)),
+            None => Ok(Box::new(reply)),
+        };
+        let waits = matches!(back, Back::Body { .. } | Back::Map { .. } | Back::Opened | Back::Resized { .. });
+        if waits && outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable) {
+            return again(self, request, back);
+        }
+        let wait = self.travel();
+        self.after(
+            wait,
+            Step::Client { id: client, life, what: ClientStep::Replied { op_id: request.op_id, back, outcome } },
+        );
+    }
+
+    fn carry_out(&mut self, request: &NameRequest) -> NameReply {
+        let is_read = matches!(request.op, Some(Op::Getattr(_) | Op::GetChunks(_) | Op::Open(_)));
+        if is_read {
+            return self.leader.state.query(request);
+        }
+        let cut = match &request.op {
+            Some(Op::Setattr(SetAttr { inode, size: Some(_), .. })) => {
+                let effect = self.leader.cutting.get(&(request.session, request.op_id)).copied();
+                effect.map(|effect| (effect, self.leader.size_of(*inode)))
+            }
+            _ => None,
+        };
+        let (applied, events) = self.leader.apply(self.now, command::What::Name(request.clone()));
+        self.follow(events);
+        let Applied::Name(reply) = applied else { return NameReply::default() };
+        if let Some((effect, size)) = cut.filter(|_| reply.error.is_none()) {
+            self.register.reaches_back_to(effect, size);
+        }
+        self.note(|| format!("leader: {:?} -> {:?}", request.op, reply.error.as_ref().map(|error| &error.message)));
+        reply
+    }
+
+    fn follow(&mut self, events: Vec<Event>) {
+        for event in events {
+            let Event::ChunksFreed(freed) = event else { continue };
+            for chunk in freed {
+                for server in chunk.servers {
+                    let wait = self.weather.between(500 * MS, 4 * SECOND);
+                    let chunk = ChunkRef { id: chunk.id, version: chunk.version };
+                    self.after(wait, Step::Leader(LeaderStep::Deletes { chunk, server: server as usize - 1 }));
+                }
+            }
+        }
+    }
+
+    fn admin(&mut self, op: Admin) -> Result<AdminReply, Error> {
+        self.note(|| format!("leader: {op:?}"));
+        let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
+        let (applied, events) = self.leader.apply(self.now, what);
+        self.follow(events);
+        match applied {
+            Applied::Admin(AdminReply { error: Some(error), .. }) => Err(error.into()),
+            Applied::Admin(reply) => Ok(reply),
+            Applied::Name(_) => Err(Error::integrity("a name reply to an admin command")),
+        }
+    }
+
+    // ---- chunkservers come and go ----
+
+    pub fn register_server(&mut self, id: usize) {
+        if self.leader.down_until > self.now {
+            return self.after(150 * MS, Step::Leader(LeaderStep::Registers { server: id }));
+        }
+        let (server_id, boot_id) = (self.servers[id].id, self.servers[id].boot);
+        if !self.servers[id].is_up() {
+            return;
+        }
+        let address = format!("s:{server_id}");
+        match self.admin(Admin::RegisterServer(RegisterServer { server_id, address, boot_id })) {
+            Ok(reply) => self.servers[id].epoch = reply.epoch,
+            Err(error) => return self.fail(format!("chunkserver {server_id} cannot register: {error}")),
+        }
+        let held: BTreeMap<u64, u32> = match self.servers[id].store() {
+            Some(store) => store.inventory().iter().map(|entry| (entry.id, entry.version)).collect(),
+            None => return,
+        };
+        let missing: Vec<ChunkState> = self
+            .leader
+            .state
+            .chunks()
+            .filter(|chunk| chunk.written && chunk.servers.contains(&server_id) && !held.contains_key(&chunk.id))
+            .collect();
+        for chunk in missing {
+            let drop = DropReplica { chunk_id: chunk.id, version: chunk.version, server_id };
+            let _ = self.admin(Admin::DropReplica(drop));
+        }
+    }
+
+    fn miss_server(&mut self, id: usize) {
+        if self.servers[id].epoch != 0 {
+            return;
+        }
+        let server_id = self.servers[id].id;
+        if let Some(known) = self.leader.state.server(server_id) {
+            let _ = self.admin(Admin::SetServerUp(SetServerUp { server_id, epoch: known.epoch, up: false }));
+        }
+    }
+
+    fn is_registered(&self, server: u32) -> bool {
+        self.servers[server as usize - 1].is_up() && self.servers[server as usize - 1].epoch != 0
+    }
+
+    // ---- what the leader does by itself ----
+
+    fn look_around(&mut self) {
+        let now = self.now;
+        let silent: Vec<u64> =
+            self.leader.heard.iter().filter(|(_, at)| **at + EXPIRE < now).map(|(session, _)| *session).collect();
+        for session in silent {
+            self.leader.heard.remove(&session);
+            let _ = self.admin(Admin::ExpireSession(ExpireSession { session }));
+        }
+        for (chunk, writers) in self.leader.state.granted() {
+            let heard = &self.leader.heard;
+            let over = |session: &u64| heard.get(session).is_none_or(|at| at + SILENT < now);
+            let waits = self.leader.not_before.get(&chunk).is_some_and(|at| *at > now);
+            if writers.iter().any(over) && !waits && !self.leader.is_working_on(chunk) {
+                self.settle(chunk);
+            }
+        }
+        let chunks: Vec<ChunkState> = self.leader.state.chunks().collect();
+        for chunk in chunks {
+            if self.leader.is_working_on(chunk.id) {
+                continue;
+            }
+            if chunk.heal_id != 0 {
+                let end = EndHeal { chunk_id: chunk.id, heal_id: chunk.heal_id, ok: false, stored_bytes: 0 };
+                let _ = self.admin(Admin::EndHeal(end));
+                continue;
+            }
+            self.heal_if_short(&chunk);
+        }
+    }
+
+    fn heal_if_short(&mut self, chunk: &ChunkState) {
+        let target = (1..=self.servers.len() as u32).find(|id| !chunk.servers.contains(id) && self.is_registered(*id));
+        if chunk.servers.len() >= COPIES || !chunk.written || target.is_none() {
+            self.leader.short_since.remove(&chunk.id);
+            return;
+        }
+        let since = *self.leader.short_since.entry(chunk.id).or_insert(self.now);
+        let source = settle::chain(chunk.id, &chunk.servers).into_iter().find(|id| self.is_registered(*id));
+        if let (Some(target), Some(source), true) = (target, source, since + HEAL_AFTER <= self.now) {
+            self.leader.short_since.remove(&chunk.id);
+            self.heal(chunk.id, chunk.version, source, target);
+        }
+    }
+
+    fn settle(&mut self, chunk_id: u64) {
+        self.leader.not_before.insert(chunk_id, self.now + AGAIN);
+        let Some(chunk) = self.leader.state.chunk(chunk_id) else { return };
+        if chunk.servers.iter().any(|id| !self.is_registered(*id)) {
+            return;
+        }
+        let begin = BeginHeal { chunk_id, version: chunk.version, target: 0 };
+        let Ok(AdminReply { chunk: Some(chunk), .. }) = self.admin(Admin::BeginHeal(begin)) else { return };
+        let wait_for = settle::chain(chunk.id, &chunk.servers);
+        let task = self.begin_task(Task::Settle {
+            chunk: chunk_id,
+            heal_id: chunk.heal_id,
+            wait_for: wait_for.clone(),
+            told: BTreeMap::new(),
+        });
+        for id in wait_for {
+            let (server, reference) = (id as usize - 1, ChunkRef { id: chunk.id, version: chunk.version });
+            let epoch = self.servers[server].epoch;
+            let what = Question::Map { chunk: reference, fence: true };
+            self.ask_server(server, what, ReplyTo::Leader { task, server }, Some(epoch));
+        }
+    }
+
+    fn heal(&mut self, chunk_id: u64, version: u32, source: u32, target: u32) {
+        let begin = BeginHeal { chunk_id, version, target };
+        let Ok(AdminReply { chunk: Some(chunk), .. }) = self.admin(Admin::BeginHeal(begin)) else { return };
+        let task = self.begin_task(Task::Heal { chunk: chunk_id, heal_id: chunk.heal_id });
+        let (server, reference) = (target as usize - 1, ChunkRef { id: chunk.id, version: chunk.version });
+        let epoch = self.servers[server].epoch;
+        let what = Question::Copy { chunk: reference, source: source as usize - 1 };
+        self.ask_server(server, what, ReplyTo::Leader { task, server }, Some(epoch));
+    }
+
+    fn begin_task(&mut self, task: Task) -> TaskId {
+        self.leader.next_task += 1;
+        let id = self.leader.next_task;
+        self.leader.tasks.insert(id, task);
+        self.after(ORDER, Step::Leader(LeaderStep::Waited { task: id }));
+        id
+    }
+
+    fn told(&mut self, id: TaskId, server: usize, outcome: Outcome) {
+        if self.leader.down_until > self.now {
+            return;
+        }
+        let Some(mut task) = self.leader.tasks.remove(&id) else { return };
+        let Task::Settle { wait_for, told, .. } = &mut task else { return self.end_task(task, Some(outcome)) };
+        let answer = match outcome {
+            Ok(Answer::Map { version, digest, .. }) => Told { version, digest },
+            Err(failure) if failure.error.errno == libc::ENOENT => Told { version: 0, digest: 0 },
+            _ => return self.end_task(task, None),
+        };
+        told.insert(server as u32 + 1, answer);
+        if wait_for.iter().all(|id| told.contains_key(id)) {
+            self.end_task(task, Some(Ok(Answer::Stored(0))));
+        } else {
+            self.leader.tasks.insert(id, task);
+        }
+    }
+
+    /// `None`: somebody did not answer.
+    fn end_task(&mut self, task: Task, outcome: Option<Outcome>) {
+        match task {
+            Task::Heal { chunk, heal_id } => {
+                let stored = match outcome {
+                    Some(Ok(Answer::Stored(bytes))) => Some(bytes),
+                    _ => None,
+                };
+                let stored_bytes = stored.unwrap_or(0);
+                let end = EndHeal { chunk_id: chunk, heal_id, ok: stored.is_some(), stored_bytes };
+                let _ = self.admin(Admin::EndHeal(end));
+            }
+            Task::Settle { chunk, heal_id, wait_for, told } => {
+                let all = outcome.is_some();
+                let told: Vec<(u32, Told)> =
+                    wait_for.iter().filter_map(|id| told.get(id).map(|told| (*id, *told))).collect();
+                let verdict = all.then(|| settle::compare(&told));
+                let ok = verdict == Some(Verdict::Equal);
+                let end = EndHeal { chunk_id: chunk, heal_id, ok, stored_bytes: 0 };
+                let ended = self.admin(Admin::EndHeal(end));
+                if let (Some(Verdict::Differ { source, targets }), Ok(AdminReply { chunk: Some(now), .. })) =
+                    (verdict, ended)
+                    && let Some(target) = targets.first()
+                {
+                    // The others when the grants are looked at again.
+                    self.leader.not_before.remove(&chunk);
+                    self.heal(chunk, now.version, source, *target);
+                }
+            }
+        }
+    }
+
+    // ---- at the end ----
+
+    /// Everything is whole, and every copy holds what was synced.
+    pub fn check_whole(&mut self) {
+        for id in 0..self.clients.len() {
+            if let Some(doing) = self.clients[id].is_stuck() {
+                return self.fail(format!("client {id} still is {doing}"));
+            }
+        }
+        let chunks: Vec<ChunkState> = self.leader.state.chunks().collect();
+        for chunk in &chunks {
+            if let Err(sentence) = self.check_copies(chunk) {
+                return self.fail(format!("{sentence}; {chunk:?}"));
+            }
+        }
+        // All copies are equal.
+        if let Err(sentence) = self.check_content() {
+            self.fail(format!("at the end: {sentence}"));
+        }
+    }
+
+    fn check_copies(&self, chunk: &ChunkState) -> Result<(), String> {
+        if !chunk.written {
+            return Ok(());
+        }
+        if chunk.servers.len() < COPIES {
+            return Err(format!("chunk {} has {} copies", chunk.id, chunk.servers.len()));
+        }
+        if !chunk.writers.is_empty() {
+            return Err(format!("chunk {} is granted to nobody that lives", chunk.id));
+        }
+        let reference = ChunkRef { id: chunk.id, version: chunk.version };
+        let mut digests = Vec::new();
+        for server in &chunk.servers {
+            let store = self.servers[*server as usize - 1].store().ok_or("a server is down")?;
+            digests.push(store.map(reference).map_err(|error| format!("copy on server {server}: {error}"))?.digest);
+        }
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Err(format!("copies of chunk {} differ: {digests:?}", chunk.id));
+        }
+        Ok(())
+    }
+
+    fn check_content(&self) -> Result<(), String> {
+        let cuts = self.leader.cuts;
+        let read = Reading { client: u32::MAX, opened: self.now, begin: self.now, end: self.now };
+        for offset in self.register.touched() {
+            let grain = self.stored(cuts, offset)?.unwrap_or_else(|| vec![0; GRAIN as usize]);
+            let value = Register::decode(&grain).ok_or_else(|| format!("bytes of nobody at {offset}: {grain:?}"))?;
+            self.register.check(read, offset, value)?;
+        }
+        let mut values: Vec<Option<Value>> = Vec::new();
+        while let Some(grain) = self.stored(self.leader.log, values.len() as u64 * GRAIN)? {
+            values.push(Register::decode(&grain));
+        }
+        self.log.check(self.now, &values, true)
+    }
+
+    /// A grain as the first copy has it; `None` behind the end.
+    fn stored(&self, inode: u64, offset: u64) -> Result<Option<Vec<u8>>, String> {
+        let index = offset / CHUNK_BYTES;
+        let op = Op::GetChunks(GetChunks { inode, first: index, count: 1 });
+        let reply = self.leader.state.query(&NameRequest { op: Some(op), ..NameRequest::default() });
+        if offset >= reply.attr.map_or(0, |attr| attr.size) {
+            return Ok(None);
+        }
+        let (within, length) = ((offset % CHUNK_BYTES) as u32, GRAIN as usize);
+        if reply.is_inline {
+            let mut grain = reply.inline_data.get(offset as usize..).unwrap_or(&[]).to_vec();
+            grain.resize(length, 0);
+            return Ok(Some(grain));
+        }
+        let info = reply.chunks.iter().find(|info| info.index == index && info.written && info.chunk.is_some());
+        let Some(info) = info.filter(|info| info.trim.is_none_or(|trim| within < trim)) else {
+            return Ok(Some(vec![0; length]));
+        };
+        let chunk = info
+            .chunk
+            .map_or(ChunkRef { id: 0, version: 0 }, |chunk| ChunkRef { id: chunk.id, version: chunk.version });
+        let server = info.replicas.first().map_or(1, |replica| replica.server_id);
+        let store = self.servers[server as usize - 1].store().ok_or("a server is down")?;
+        let block = store.read(chunk, within, length as u32).map_err(|error| format!("server {server}: {error}"))?;
+        let start = (within - block.offset) as usize;
+        Ok(Some(block.data[start..start + length].to_vec()))
+    }
+}

@@ -1,0 +1,302 @@
+//! What readers may see: a register for each 16 bytes, as close-to-open consistency allows. Every write fills whole grains
+//! with its own number and the grain's place in it, so that a grain tells who wrote it.
+//!
+//! An effect (a write, or the zeros that a cut makes) takes place at some moment between its begin and the end of the first
+//! sync that covers it. A reader that opened after that end gets it or a later one; it gets nothing that was surely
+//! overwritten, and nothing that nobody wrote.
+
+use std::collections::BTreeMap;
+
+pub const GRAIN: u64 = 16;
+
+/// Microseconds of the simulated clock.
+pub type Time = u64;
+pub type EffectId = usize;
+
+/// What one grain holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    Zero,
+    Of { effect: u32, place: u32 },
+}
+
+#[derive(Debug)]
+struct Effect {
+    client: u32,
+    begin: Time,
+    /// When it was surely there: after a sync, a close, or the reply to a cut.
+    end: Option<Time>,
+    /// When it was surely over, there or not: its client died.
+    over: Option<Time>,
+    /// Its own client sees it from here on.
+    taken: Option<Time>,
+    from: u64,
+    /// Of a write; cuts make zeros from `from` on.
+    until: Option<u64>,
+}
+
+impl Effect {
+    fn value(&self, id: EffectId, grain: u64) -> Value {
+        match self.until {
+            Some(_) => Value::Of { effect: id as u32, place: (grain - self.from / GRAIN) as u32 },
+            None => Value::Zero,
+        }
+    }
+
+    fn covers(&self, grain: u64) -> bool {
+        grain >= self.from / GRAIN && self.until.is_none_or(|until| grain < until / GRAIN)
+    }
+}
+
+/// One file that is written anywhere and cut.
+#[derive(Default)]
+pub struct Register {
+    effects: Vec<Effect>,
+    touched: BTreeMap<u64, ()>,
+}
+
+/// A read of one client: when it opened the file, when it began and when it ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub client: u32,
+    pub opened: Time,
+    pub begin: Time,
+    pub end: Time,
+}
+
+impl Register {
+    /// The bytes of write number `id`.
+    pub fn fill(id: EffectId, length: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length as usize);
+        for place in 0..(length / GRAIN) as u32 {
+            let id = id as u32 + 1;
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&place.to_le_bytes());
+            bytes.extend_from_slice(&(!id).to_le_bytes());
+            bytes.extend_from_slice(&(!place).to_le_bytes());
+        }
+        bytes
+    }
+
+    /// What stands in a grain; `None`: bytes that nobody wrote.
+    pub fn decode(grain: &[u8]) -> Option<Value> {
+        let word =
+            |at: usize| grain.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()));
+        let (id, place) = (word(0)?, word(4)?);
+        if id == 0 {
+            return grain.iter().all(|byte| *byte == 0).then_some(Value::Zero);
+        }
+        (word(8)? == !id && word(12)? == !place).then_some(Value::Of { effect: id - 1, place })
+    }
+
+    pub fn begin_write(&mut self, client: u32, offset: u64, length: u64, now: Time) -> EffectId {
+        for grain in offset / GRAIN..(offset + length) / GRAIN {
+            self.touched.insert(grain, ());
+        }
+        self.push(client, offset, Some(offset + length), now)
+    }
+
+    /// Zeros from `size` on, as a cut or a growth makes them.
+    pub fn begin_cut(&mut self, client: u32, size: u64, now: Time) -> EffectId {
+        self.push(client, size, None, now)
+    }
+
+    /// A growth makes zeros from the old size on.
+    pub fn reaches_back_to(&mut self, id: EffectId, size: u64) {
+        self.effects[id].from = self.effects[id].from.min(size.next_multiple_of(GRAIN));
+    }
+
+    fn push(&mut self, client: u32, from: u64, until: Option<u64>, now: Time) -> EffectId {
+        self.effects.push(Effect { client, begin: now, end: None, over: None, taken: None, from, until });
+        self.effects.len() - 1
+    }
+
+    pub fn taken(&mut self, id: EffectId, now: Time) {
+        self.effects[id].taken = Some(now);
+    }
+
+    /// Everything that `client` took until `until` is surely there.
+    pub fn synced(&mut self, client: u32, until: Time, now: Time) {
+        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.end.is_none());
+        mine.filter(|effect| effect.taken.is_some_and(|at| at <= until)).for_each(|effect| effect.end = Some(now));
+    }
+
+    pub fn done(&mut self, id: EffectId, now: Time) {
+        self.effects[id].taken = Some(now);
+        self.effects[id].end = Some(now);
+    }
+
+    pub fn died(&mut self, client: u32, now: Time) {
+        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.end.is_none());
+        mine.for_each(|effect| effect.over = Some(now));
+    }
+
+    /// Places that were ever written.
+    pub fn touched(&self) -> impl Iterator<Item = u64> + '_ {
+        self.touched.keys().map(|grain| grain * GRAIN)
+    }
+
+    /// Whether `read` may get `value` in the grain at `offset`; the sentence says why not.
+    pub fn check(&self, read: Reading, offset: u64, value: Value) -> Result<(), String> {
+        let grain = offset / GRAIN;
+        // Numbers are given in the order of begins: what follows an effect has a higher one.
+        let after =
+            |id: usize| self.effects.iter().enumerate().skip(id).rev().filter(move |(_, effect)| effect.covers(grain));
+        let here = || after(0);
+        let overwrites = |id: EffectId, effect: &Effect| {
+            let later =
+                |(other, later): &(EffectId, &Effect)| visible(later, read) && follows(*other, later, id, effect);
+            after(id + 1).find(later).map(|(other, _)| other)
+        };
+        let mut hidden = None;
+        match value {
+            Value::Of { effect: id, .. } => {
+                let found =
+                    self.effects.get(id as usize).filter(|effect| effect.covers(grain) && effect.begin <= read.end);
+                if let Some(effect) = found.filter(|effect| effect.value(id as usize, grain) == value) {
+                    hidden = overwrites(id as usize, effect);
+                    if hidden.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+            Value::Zero => {
+                hidden = here().find(|(_, effect)| visible(effect, read)).map(|(id, _)| id);
+                let cuts = here().filter(|(_, effect)| effect.until.is_none() && effect.begin <= read.end);
+                if hidden.is_none() || cuts.into_iter().any(|(id, effect)| overwrites(id, effect).is_none()) {
+                    return Ok(());
+                }
+            }
+        }
+        let why = hidden.map_or("nobody wrote it".into(), |other| format!("effect {other} surely came later"));
+        let list: Vec<String> = here().map(|(id, effect)| format!("{id}: {effect:?}")).collect();
+        Err(format!("{value:?}: {why}; offset {offset}, read {read:?}, effects here:\n  {}", list.join("\n  ")))
+    }
+}
+
+/// Whether the reader must see this effect or a later one.
+fn visible(effect: &Effect, read: Reading) -> bool {
+    let own = effect.client == read.client && effect.taken.is_some_and(|at| at < read.begin);
+    own || effect.end.is_some_and(|at| at < read.opened)
+}
+
+/// Whether `later` surely came after `effect`.
+fn follows(later_id: EffectId, later: &Effect, id: EffectId, effect: &Effect) -> bool {
+    let over = effect.end.or(effect.over);
+    over.is_some_and(|at| at < later.begin) || (later.client == effect.client && later_id > id)
+}
+
+/// One file that is only appended to: whole records, each once, and nothing else.
+#[derive(Default)]
+pub struct Log {
+    records: Vec<Record>,
+}
+
+struct Record {
+    client: u32,
+    grains: u32,
+    taken: Option<Time>,
+    end: Option<Time>,
+}
+
+impl Log {
+    pub fn begin(&mut self, client: u32, length: u64) -> EffectId {
+        self.records.push(Record { client, grains: (length / GRAIN) as u32, taken: None, end: None });
+        self.records.len() - 1
+    }
+
+    pub fn taken(&mut self, id: EffectId, now: Time) {
+        self.records[id].taken = Some(now);
+    }
+
+    pub fn synced(&mut self, client: u32, until: Time, now: Time) {
+        let mine = self.records.iter_mut().filter(|record| record.client == client && record.end.is_none());
+        mine.filter(|record| record.taken.is_some_and(|at| at <= until)).for_each(|record| record.end = Some(now));
+    }
+
+    /// Whether a reader that opened at `opened` may see these values from the begin of the file to its end. `whole`: the
+    /// file was read to its end.
+    pub fn check(&self, opened: Time, values: &[Option<Value>], whole: bool) -> Result<(), String> {
+        let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut at = 0;
+        while at < values.len() {
+            let Some(Value::Of { effect, place: 0 }) = values[at] else {
+                return Err(format!("grain {at} of the log is {:?} where a record begins", values[at]));
+            };
+            let Some(record) = self.records.get(effect as usize) else {
+                return Err(format!("grain {at} of the log is of record {effect}, which nobody wrote"));
+            };
+            if let Some(first) = seen.insert(effect, at) {
+                return Err(format!("record {effect} stands at grain {first} and at {at}"));
+            }
+            for place in 0..record.grains {
+                match values.get(at + place as usize) {
+                    Some(Some(Value::Of { effect: other, place: there })) if (*other, *there) == (effect, place) => {}
+                    None if !whole => return Ok(()),
+                    other => return Err(format!("grain {place} of record {effect} is {other:?}")),
+                }
+            }
+            at += record.grains as usize;
+        }
+        let missing = |(id, record): (usize, &Record)| {
+            (record.end.is_some_and(|end| end < opened) && !seen.contains_key(&(id as u32)))
+                .then_some((id, record.client))
+        };
+        match self.records.iter().enumerate().find_map(missing).filter(|_| whole) {
+            Some((id, client)) => Err(format!("record {id}, synced by client {client}, is not in the log")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(opened: Time) -> Reading {
+        Reading { client: 9, opened, begin: opened, end: opened + 1 }
+    }
+
+    #[test]
+    fn what_was_synced_before_an_open_must_be_seen_and_what_was_not_may() {
+        let mut register = Register::default();
+        let id = register.begin_write(1, 0, 32, 10);
+        let value = Value::Of { effect: id as u32, place: 1 };
+        register.taken(id, 11);
+        for seen in [value, Value::Zero] {
+            assert!(register.check(reading(20), 16, seen).is_ok());
+        }
+        register.synced(1, 11, 30);
+        assert!(register.check(reading(31), 16, Value::Zero).is_err());
+        assert!(register.check(reading(31), 16, value).is_ok());
+        assert!(register.check(reading(31), 16, Value::Of { effect: 0, place: 0 }).is_err(), "bytes of another place");
+    }
+
+    #[test]
+    fn a_dead_writers_bytes_do_not_come_after_a_later_cut() {
+        let mut register = Register::default();
+        let id = register.begin_write(1, 160, 16, 10);
+        register.taken(id, 11);
+        register.died(1, 50);
+        let grown = register.begin_cut(2, 4096, 100);
+        register.reaches_back_to(grown, 100);
+        register.done(grown, 110);
+        assert!(register.check(reading(120), 160, Value::Of { effect: 0, place: 0 }).is_err());
+        assert!(register.check(reading(120), 160, Value::Zero).is_ok());
+    }
+
+    #[test]
+    fn a_log_holds_each_record_once_and_nothing_else() {
+        let mut log = Log::default();
+        let (a, b) = (log.begin(1, 32), log.begin(2, 16));
+        log.taken(b, 5);
+        log.synced(2, 5, 6);
+        let of = |effect: usize, place: u32| Some(Value::Of { effect: effect as u32, place });
+        assert!(log.check(10, &[of(b, 0)], true).is_ok());
+        assert!(log.check(10, &[of(b, 0), of(a, 0), of(a, 1)], true).is_ok());
+        assert!(log.check(10, &[of(a, 0), of(a, 1)], true).is_err(), "a synced record is missing");
+        assert!(log.check(10, &[of(b, 0), of(a, 0)], true).is_err(), "half a record");
+        assert!(log.check(10, &[of(b, 0), Some(Value::Zero)], true).is_err());
+        assert!(log.check(10, &[of(b, 0), of(b, 0)], true).is_err());
+    }
+}
