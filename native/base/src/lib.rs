@@ -5,6 +5,7 @@ pub mod crc;
 pub mod error;
 pub mod limits;
 pub mod modes;
+pub mod random;
 pub mod time;
 
 pub use buffer::{Buffer, BufferPool};

@@ -7,6 +7,7 @@
 
 use base::crc::crc32c;
 use base::limits::{BLOCK_BYTES, BLOCKS_PER_CHUNK, CHUNK_BYTES};
+use base::random::mix;
 
 pub const MAGIC: [u8; 8] = *b"MNGSUMS1";
 pub const FORMAT: u32 = 1;
@@ -47,13 +48,6 @@ pub enum Entry {
     Good(BlockState, u32),
     /// The tag does not fit: rot, or an entry of another block, version or chunk.
     Wrong,
-}
-
-/// The finaliser of SplitMix64: every input bit moves every output bit, and no two inputs collide.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 /// Binds entries to one version of one chunk in one life of its slot.

@@ -137,8 +137,7 @@ impl ChunkServer {
             let label = || vec![("disk", disk.path.clone())];
             out.push(("mooseng_chunkserver_disk_total_bytes", label(), disk.total_bytes as f64));
             out.push(("mooseng_chunkserver_disk_free_bytes", label(), disk.free_bytes as f64));
-            let usable = disk.state == "ok" || disk.state == "full";
-            out.push(("mooseng_chunkserver_disk_ok", label(), f64::from(u8::from(usable))));
+            out.push(("mooseng_chunkserver_disk_ok", label(), f64::from(u8::from(disk.takes_writes()))));
         }
         out
     }

@@ -100,15 +100,14 @@ fn lacks(state: &State, hello: &ServerHello) -> Option<String> {
 pub fn outdated(disks: &[DiskStatus], confirmed: u64, before: &[DiskStatus]) -> Vec<String> {
     let seen = |path: &str| before.iter().find(|disk| disk.path == path).map_or(0, |disk| disk.remembered);
     let is_outdated = |disk: &&DiskStatus| {
-        let writable = disk.state == "ok" || disk.state == "full";
-        writable && disk.chunks > 0 && (disk.epoch < confirmed || disk.remembered < seen(&disk.path))
+        disk.takes_writes() && disk.chunks > 0 && (disk.epoch < confirmed || disk.remembered < seen(&disk.path))
     };
     disks.iter().filter(is_outdated).map(|disk| disk.path.clone()).collect()
 }
 
 /// Whether every disk that takes writes remembers this registration.
 pub fn remembered_by_all(disks: &[DiskStatus], epoch: u64) -> bool {
-    let mut writable = disks.iter().filter(|disk| disk.state == "ok" || disk.state == "full").peekable();
+    let mut writable = disks.iter().filter(|disk| disk.takes_writes()).peekable();
     writable.peek().is_some() && writable.all(|disk| disk.epoch >= epoch)
 }
 

@@ -4,6 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
+use base::random::SplitMix;
+
 /// A clock that is behind by less than this is waited for: masters' clocks differ so much, and are put right by so much.
 /// By more, an earlier time came from a clock that had jumped ahead, and the times follow the clock again. Larger:
 /// after a jump of that size times stand still for so long. Smaller: a new leader with a slow clock sends them back.
@@ -18,12 +20,12 @@ pub fn stamp(wall_ns: i64, given: [i64; 2]) -> i64 {
 pub struct Stamps {
     /// The last time that this master gave.
     last_ns: i64,
-    random: u64,
+    random: SplitMix,
 }
 
 impl Stamps {
     pub fn new() -> Stamps {
-        Stamps { last_ns: i64::MIN, random: RandomState::new().hash_one(Instant::now()) }
+        Stamps { last_ns: i64::MIN, random: SplitMix(RandomState::new().hash_one(Instant::now())) }
     }
 
     /// `committed_ns`: of the last command applied here, whoever gave it.
@@ -32,13 +34,8 @@ impl Stamps {
         self.last_ns
     }
 
-    /// splitmix64.
     pub fn seed(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.random.draw()
     }
 }
 

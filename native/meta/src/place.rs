@@ -1,6 +1,8 @@
 //! Which servers get a new chunk: a weighted draw that every master repeats exactly. Integers only: floating-point
 //! logarithms differ between machines.
 
+use base::random::{SplitMix, mix};
+
 use crate::chunk::ServerSet;
 
 /// Draw up to `copies` of `candidates` (server, weight) without replacement, the chance of each proportional to its
@@ -11,7 +13,7 @@ pub(crate) fn draw(mut candidates: Vec<(u32, u32)>, copies: usize, chunk: u64, s
     let mut drawn = ServerSet::default();
     while drawn.len() < copies && !candidates.is_empty() {
         let total: u64 = candidates.iter().map(|&(_, weight)| u64::from(weight)).sum();
-        let mut at = random.below(total);
+        let mut at = below(&mut random, total);
         let mut index = 0;
         while at >= u64::from(candidates[index].1) {
             at -= u64::from(candidates[index].1);
@@ -25,25 +27,9 @@ pub(crate) fn draw(mut candidates: Vec<(u32, u32)>, copies: usize, chunk: u64, s
     drawn
 }
 
-/// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0)
-    }
-
-    /// Uniform enough below `limit`: the bias is `limit` / 2^64.
-    fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
-    }
-}
-
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// Uniform enough below `limit`: the bias is `limit` / 2^64.
+fn below(random: &mut SplitMix, limit: u64) -> u64 {
+    ((u128::from(random.draw()) * u128::from(limit)) >> 64) as u64
 }
 
 #[cfg(test)]

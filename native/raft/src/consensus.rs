@@ -94,7 +94,7 @@ pub struct RaftStatus {
     pub quorum_ack_ms: Option<u64>,
     /// Why this member takes part in nothing until it is started anew: its log, its vote or its state failed.
     pub failed: Option<String>,
-    /// Why no snapshot can be written for now. Everything else goes on.
+    /// Why the last snapshot failed; it is tried again, and everything else goes on.
     pub snapshot_trouble: Option<String>,
     /// Why it takes part in nothing until it is started anew: its directory is an older copy.
     pub outdated: Option<String>,

@@ -83,13 +83,15 @@ impl Leader {
         self.state.apply(&command)
     }
 
-    fn admin(&mut self, now: Time, op: Admin) -> Result<AdminReply, Error> {
+    fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
         let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
-        match self.apply(now, what).0 {
+        let (applied, events) = self.apply(now, what);
+        let reply = match applied {
             Applied::Admin(AdminReply { error: Some(error), .. }) => Err(error.into()),
             Applied::Admin(reply) => Ok(reply),
             Applied::Name(_) => Err(Error::integrity("a name reply to an admin command")),
-        }
+        };
+        (reply, events)
     }
 
     pub fn bootstrap(&mut self) {
@@ -245,14 +247,9 @@ impl World {
 
     fn admin(&mut self, op: Admin) -> Result<AdminReply, Error> {
         self.note(|| format!("leader: {op:?}"));
-        let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
-        let (applied, events) = self.leader.apply(self.now, what);
+        let (reply, events) = self.leader.admin(self.now, op);
         self.follow(events);
-        match applied {
-            Applied::Admin(AdminReply { error: Some(error), .. }) => Err(error.into()),
-            Applied::Admin(reply) => Ok(reply),
-            Applied::Name(_) => Err(Error::integrity("a name reply to an admin command")),
-        }
+        reply
     }
 
     // ---- chunkservers come and go ----

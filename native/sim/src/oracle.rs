@@ -5,7 +5,7 @@
 //! sync that covers it. A reader that opened after that end gets it or a later one; it gets nothing that was surely
 //! overwritten, and nothing that nobody wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const GRAIN: u64 = 16;
 
@@ -52,7 +52,7 @@ impl Effect {
 #[derive(Default)]
 pub struct Register {
     effects: Vec<Effect>,
-    touched: BTreeMap<u64, ()>,
+    touched: BTreeSet<u64>,
 }
 
 /// A read of one client: when it opened the file, when it began and when it ended.
@@ -91,7 +91,7 @@ impl Register {
 
     pub fn begin_write(&mut self, client: u32, offset: u64, length: u64, now: Time) -> EffectId {
         for grain in offset / GRAIN..(offset + length) / GRAIN {
-            self.touched.insert(grain, ());
+            self.touched.insert(grain);
         }
         self.push(client, offset, Some(offset + length), now)
     }
@@ -133,7 +133,7 @@ impl Register {
 
     /// Places that were ever written.
     pub fn touched(&self) -> impl Iterator<Item = u64> + '_ {
-        self.touched.keys().map(|grain| grain * GRAIN)
+        self.touched.iter().map(|grain| grain * GRAIN)
     }
 
     /// Whether `read` may get `value` in the grain at `offset`; the sentence says why not.

@@ -1,18 +1,16 @@
-//! All luck of a run comes from its seed: SplitMix64 (Steele, Lea, Flood 2014).
+//! All luck of a run comes from its seed.
 
-pub struct Random(u64);
+use base::random::SplitMix;
+
+pub struct Random(SplitMix);
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(seed)
+        Random(SplitMix(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// 0 to `n` - 1.
@@ -31,6 +29,6 @@ impl Random {
 
     /// Another source, independent of what is drawn here later.
     pub fn split(&mut self) -> Random {
-        Random(self.next())
+        Random::new(self.next())
     }
 }

@@ -46,3 +46,10 @@ impl From<proto::Error> for Error {
         }
     }
 }
+
+impl proto::DiskStatus {
+    /// Whether what is there can still be changed; a full disk takes overwrites and deletes.
+    pub fn takes_writes(&self) -> bool {
+        self.state == "ok" || self.state == "full"
+    }
+}

@@ -6,10 +6,12 @@
 //! - whole files, by draw;
 //! - each sector of 512 bytes, each page of 4 KiB or each operation by itself, by draw.
 
+use base::random::SplitMix;
+
 /// Draws; the same seed gives the same ones.
 #[derive(Clone)]
 pub(crate) struct Luck {
-    state: u64,
+    random: SplitMix,
     mood: Mood,
 }
 
@@ -29,16 +31,12 @@ const WHOLE: usize = usize::MAX;
 
 impl Luck {
     pub fn new(seed: u64) -> Luck {
-        Luck { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03, mood: Mood::Pieces(512) }
+        let state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
+        Luck { random: SplitMix(state), mood: Mood::Pieces(512) }
     }
 
-    /// Source: SplitMix64.
     pub fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        self.random.draw()
     }
 
     fn coin(&mut self) -> bool {

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::time::Deadline;
-use base::{Error, ErrorKind, Reason};
+use base::{Error, ErrorKind};
 use wire::Method;
 use wire::proto::name_request::Op;
 use wire::proto::{
-    AppendBegin, ChunkInfo, ChunkRef, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite, ChunkWriteReply, NameReply,
-    ReleaseGrants, Replica, WriteInline,
+    AppendBegin, ChunkInfo, ChunkRef, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWriteReply, NameReply, ReleaseGrants,
+    Replica, WriteInline,
 };
 
 use super::{Drive, FileRef, append};
-use crate::file::{Action, Blame, Event, Piece, Refusal, Synced, chain};
+use crate::file::{
+    Action, Blame, Event, Piece, Refusal, Synced, blamed, chain, not_synced, stamped, synced, write_request,
+};
 use crate::metrics::add;
 use crate::peers::Failure;
 use crate::peers::backoff::jittered;
@@ -94,17 +96,7 @@ async fn send(
         let error = Error::unavailable("a chunk without copies was granted; start its chunkservers");
         return Err(Refusal { error, blamed: Blame::new() });
     };
-    let message = ChunkWrite {
-        chunk: info.chunk,
-        offset: piece.offset,
-        length: piece.data.len() as u32,
-        crcs: piece.crcs().to_vec(),
-        create,
-        chain: rest,
-        sync: false,
-        writer: drive.peers.writer,
-        round,
-    };
+    let message = write_request(info, piece, rest, (drive.peers.writer, round), create);
     let (peers, start) = (&drive.peers, Instant::now());
     let payload = Some(piece.data.clone());
     let answer = peers
@@ -127,33 +119,15 @@ async fn send(
     outcome
 }
 
-/// A reply counts only when every copy stamped it.
-fn stamped(info: &ChunkInfo, reply: ChunkWriteReply) -> Result<ChunkWriteReply, Refusal> {
-    let stamped = |id: u32| reply.stamps.iter().any(|stamp| stamp.server_id == id);
-    let failed: Vec<u32> = info.replicas.iter().map(|replica| replica.server_id).filter(|id| !stamped(*id)).collect();
-    if failed.is_empty() {
-        return Ok(reply);
-    }
-    Err(Refusal {
-        error: Error::unavailable(format!("chunkservers {failed:?} did not confirm a write")),
-        blamed: failed,
-    })
-}
-
-/// Who of the chain is to blame for a failure.
+/// A failed request to the chain: who is to blame, and whom to keep away from for a while.
 fn refusal(drive: &Drive, failure: Failure, info: &ChunkInfo) -> Refusal {
-    let head = chain(info).map(|(head, _)| head.server_id);
-    let blamed = match &failure {
-        Failure::Answered(error) if error.kind == ErrorKind::Stale => Blame::new(),
-        Failure::Answered(error) if !error.failed_servers.is_empty() => {
-            error.failed_servers.iter().for_each(|id| drive.peers.servers.avoid(*id));
-            error.failed_servers.clone()
-        }
-        // Damaged on the way: the copy is fine, send again.
-        Failure::Answered(error) if error.kind == ErrorKind::Integrity => Blame::new(),
-        Failure::Answered(_) | Failure::Silent(_) => head.into_iter().collect(),
-    };
-    Refusal { error: failure.error(), blamed }
+    let answered = matches!(failure, Failure::Answered(_));
+    let error = failure.error();
+    let blamed = blamed(info, &error, answered);
+    if answered && error.kind != ErrorKind::Stale {
+        error.failed_servers.iter().for_each(|id| drive.peers.servers.avoid(*id));
+    }
+    Refusal { error, blamed }
 }
 
 async fn trim(drive: &Drive, info: &ChunkInfo) -> Result<(), Refusal> {
@@ -175,18 +149,22 @@ async fn sync(drive: &Drive, replica: &Replica, chunk: ChunkRef, boot_id: u64) -
     let deadline = Deadline::after(SYNC_TIMEOUT);
     match peers.servers.call_patiently(replica, Method::ChunkSync, &message, None, deadline).await {
         Ok(reply) => match reply.decode::<ChunkSyncReply>() {
-            Ok(reply) if reply.stamp.is_none_or(|stamp| stamp.boot_id == boot_id) => {
-                peers.metrics.chunk_sync.since(start);
-                Synced::Stable
+            Ok(reply) => {
+                let outcome = synced(&reply, boot_id);
+                if matches!(outcome, Synced::Stable) {
+                    peers.metrics.chunk_sync.since(start);
+                }
+                outcome
             }
-            Ok(_) => Synced::Restarted,
             Err(error) => Synced::Failed(error),
         },
-        Err(Failure::Answered(error)) if error.reason == Reason::Restarted => Synced::Restarted,
-        Err(Failure::Answered(error)) if error.kind == ErrorKind::Stale => Synced::Moved,
         Err(failure) => {
-            peers.servers.avoid(replica.server_id);
-            Synced::Failed(failure.error())
+            let answered = matches!(failure, Failure::Answered(_));
+            let outcome = not_synced(failure.error(), answered);
+            if matches!(outcome, Synced::Failed(_)) {
+                peers.servers.avoid(replica.server_id);
+            }
+            outcome
         }
     }
 }

@@ -95,8 +95,8 @@ impl File {
         }
         if self.convert.as_ref().is_some_and(|convert| convert.version.is_none()) {
             // Only a grant from now on tells what lies in the inode.
-            self.writer(0);
-            return self.ask_anew(&[0]);
+            self.writer(0).ask_anew();
+            return;
         }
         let mut missing = false;
         for writer in self.writers.values_mut().filter(|writer| writer.holds() && writer.grant().is_none()) {
@@ -222,9 +222,8 @@ impl File {
     /// What we know of these chunks is old.
     fn ask_anew(&mut self, indexes: &[u64]) {
         for index in indexes {
-            if let Some(writer) = self.writers.get_mut(index).filter(|writer| !writer.is_asking()) {
-                writer.pause(false);
-                writer.want_grant();
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.ask_anew();
             }
         }
     }

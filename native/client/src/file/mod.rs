@@ -6,6 +6,7 @@
 //! change of either, or another start of a server, sends it again. A commit covers everything written before its cycle
 //! began, so that no size shows over bytes that are not on the servers. One cycle runs at a time.
 
+mod answers;
 mod append;
 mod cycle;
 mod event;
@@ -30,6 +31,7 @@ use inline::{Convert, Inline};
 pub use writer::Rounds;
 use writer::{Trouble, Want, Writer};
 
+pub use answers::{blamed, not_synced, stamped, synced, write_request};
 pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer};
 pub use pieces::{CELL_BYTES, Patch, Piece};
 pub use ranges::Ranges;

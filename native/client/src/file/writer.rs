@@ -271,6 +271,14 @@ impl Writer {
         self.wanted = true;
     }
 
+    /// What was granted is old; unless an answer is on its way already.
+    pub fn ask_anew(&mut self) {
+        if !self.is_asking() {
+            self.pause(false);
+            self.want_grant();
+        }
+    }
+
     /// The next step, taken as begun.
     pub fn next(&mut self) -> Want {
         if self.step != Step::Ready || (self.queue.is_empty() && !(self.wanted && self.grant.is_none())) {

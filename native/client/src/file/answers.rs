@@ -1,0 +1,70 @@
+//! What an answer of chunkservers means for the file: who is to blame, and whether bytes are stable.
+
+use base::{Error, ErrorKind, Reason};
+use wire::proto::{ChunkInfo, ChunkSyncReply, ChunkWrite, ChunkWriteReply, Replica};
+
+use super::event::{Blame, Refusal, Synced};
+use super::pieces::Piece;
+use super::reading::chain;
+
+/// The request for one piece, under a grant of this client.
+pub fn write_request(
+    info: &ChunkInfo,
+    piece: &Piece,
+    rest: Vec<Replica>,
+    (writer, round): (u64, u32),
+    create: bool,
+) -> ChunkWrite {
+    ChunkWrite {
+        chunk: info.chunk,
+        offset: piece.offset,
+        length: piece.data.len() as u32,
+        crcs: piece.crcs().to_vec(),
+        create,
+        chain: rest,
+        sync: false,
+        writer,
+        round,
+    }
+}
+
+/// A reply counts only when every copy stamped it.
+pub fn stamped(info: &ChunkInfo, reply: ChunkWriteReply) -> Result<ChunkWriteReply, Refusal> {
+    let stamped = |id: u32| reply.stamps.iter().any(|stamp| stamp.server_id == id);
+    let failed: Vec<u32> = info.replicas.iter().map(|replica| replica.server_id).filter(|id| !stamped(*id)).collect();
+    if failed.is_empty() {
+        return Ok(reply);
+    }
+    Err(Refusal {
+        error: Error::unavailable(format!("chunkservers {failed:?} did not confirm a write")),
+        blamed: failed,
+    })
+}
+
+/// Who of the chain is to blame. `answered`: the first server said so itself; else it is silent.
+pub fn blamed(info: &ChunkInfo, error: &Error, answered: bool) -> Blame {
+    match error {
+        error if answered && error.kind == ErrorKind::Stale => Blame::new(),
+        error if answered && !error.failed_servers.is_empty() => error.failed_servers.clone(),
+        // Damaged on the way: the copy is fine, send again.
+        error if answered && error.kind == ErrorKind::Integrity => Blame::new(),
+        _ => chain(info).map(|(head, _)| head.server_id).into_iter().collect(),
+    }
+}
+
+/// What a reply to a sync says of the bytes that the start `boot_id` took.
+pub fn synced(reply: &ChunkSyncReply, boot_id: u64) -> Synced {
+    match reply.stamp {
+        Some(stamp) if stamp.boot_id != boot_id => Synced::Restarted,
+        _ => Synced::Stable,
+    }
+}
+
+/// What a failed sync says of them.
+pub fn not_synced(error: Error, answered: bool) -> Synced {
+    match error {
+        error if answered && error.reason == Reason::Restarted => Synced::Restarted,
+        error if answered && error.kind == ErrorKind::Stale => Synced::Moved,
+        error => Synced::Failed(error),
+    }
+}

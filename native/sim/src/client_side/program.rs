@@ -1,0 +1,319 @@
+//! What a client does, and how far it is with it: the program of random operations, writes, appends, syncs and cuts.
+
+use base::Error;
+use base::limits::CHUNK_BYTES;
+use client::file::{CELL_BYTES, Event, File, Limits, Taken};
+use wire::proto::name_request::Op;
+use wire::proto::*;
+
+use super::{AppendStage, Back, Client, ClientStep, Doing, MAP_CHUNKS, Opened, Then, WINDOW};
+use crate::leader::INLINE_LIMIT;
+use crate::oracle::{GRAIN, Register};
+use crate::world::{MS, Step, World};
+
+impl World {
+    // ---- the program ----
+
+    pub(super) fn ended(&mut self, id: usize) {
+        self.operations += 1;
+        self.clients[id].doing = Doing::Idle;
+        let think = if self.calm { MS } else { self.plan.think };
+        let wait = self.clients[id].random.below(think);
+        let life = self.clients[id].life;
+        self.after(wait, Step::Client { id, life, what: ClientStep::Next });
+    }
+
+    pub(super) fn next_operation(&mut self, id: usize) {
+        if !matches!(self.clients[id].doing, Doing::Idle) {
+            return;
+        }
+        let calm = self.calm;
+        let Some(opened) = &self.clients[id].opened else {
+            if calm {
+                self.clients[id].doing = Doing::Over;
+                return;
+            }
+            return self.open(id);
+        };
+        let (is_log, span) = (opened.is_log, self.plan.span);
+        let draw = self.clients[id].random.below(100);
+        match draw {
+            _ if calm => self.flush(id, Then::Close),
+            0..8 => self.flush(id, Then::Close),
+            8..22 => self.flush(id, Then::Nothing),
+            22..45 => self.begin_read(id, span),
+            _ if is_log => self.begin_append(id),
+            45..57 => {
+                let size = self.clients[id].random.below(span / GRAIN) * GRAIN;
+                let size = if draw < 50 { 0 } else { size };
+                self.flush(id, Then::Cut(size));
+            }
+            _ => self.begin_write(id, span),
+        }
+    }
+
+    fn open(&mut self, id: usize) {
+        let (appends, now) = (self.plan.appends, self.now);
+        let client = &mut self.clients[id];
+        client.opens += 1;
+        let is_log = client.random.per_mille(appends);
+        let inode = if is_log { self.leader.log } else { self.leader.cuts };
+        client.doing = Doing::Opening { began: now };
+        let back = Back::Opened;
+        self.note(|| format!("client {id} opens {inode}"));
+        self.ask(id, Op::Open(Open { inode, read: true, write: true }), back);
+    }
+
+    pub(super) fn was_opened(&mut self, id: usize, outcome: Result<Box<NameReply>, Error>) {
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(error) => return self.fail(format!("client {id} cannot open: {error}")),
+        };
+        let Some(attr) = reply.attr else { return self.fail("an open without attributes".into()) };
+        let limits = Limits { window_bytes: WINDOW, inline_bytes: INLINE_LIMIT, deadline_ms: 60_000 };
+        let log = self.leader.log;
+        let client = &mut self.clients[id];
+        let Doing::Opening { began } = client.doing else { return };
+        client.opened = Some(Opened {
+            is_log: attr.inode == log,
+            inode: attr.inode,
+            at: began,
+            file: File::new(attr, Credentials::default(), limits, client.rounds.clone()),
+            seen_faults: 0,
+            asking_body: false,
+            reappend: false,
+        });
+        let knows = reply.is_inline || !reply.chunks.is_empty();
+        let count = reply.chunks.last().map_or(0, |info| info.index + 1);
+        let event = if knows { Event::Learned { reply, first: 0, count } } else { Event::Seen(attr) };
+        self.tell(id, event);
+        self.ended(id);
+    }
+
+    fn begin_write(&mut self, id: usize, span: u64) {
+        let random = &mut self.clients[id].random;
+        let mut offset = random.below(span / GRAIN) * GRAIN;
+        let length = match random.below(3) {
+            0 => GRAIN * random.between(1, 16),
+            1 => GRAIN * random.between(1, 300),
+            _ => GRAIN * random.between(1, (span / GRAIN).max(2)),
+        };
+        if random.per_mille(30) {
+            offset = CHUNK_BYTES - GRAIN * random.between(0, 8);
+        }
+        let name = self.clients[id].name;
+        let effect = self.register.begin_write(name, offset, length, self.now);
+        self.note(|| format!("client {id} writes {length} at {offset} (effect {effect})"));
+        self.clients[id].doing = Doing::Writing { effect, at: offset, data: Register::fill(effect, length) };
+    }
+
+    fn begin_append(&mut self, id: usize) {
+        let random = &mut self.clients[id].random;
+        let length = if random.per_mille(300) { GRAIN * random.between(1, 600) } else { GRAIN * random.between(1, 12) };
+        let record = self.log.begin(self.clients[id].name, length);
+        self.note(|| format!("client {id} appends {length} (record {record})"));
+        let data = Register::fill(record, length);
+        self.clients[id].doing = Doing::Appending { record, data, stage: AppendStage::Begin };
+    }
+
+    fn flush(&mut self, id: usize, then: Then) {
+        let (now, began) = (self.now_of(), self.now);
+        let settle = !matches!(then, Then::Nothing);
+        self.note(|| {
+            format!(
+                "client {id} {}",
+                match then {
+                    Then::Nothing => "syncs".to_string(),
+                    Then::Close => "closes".into(),
+                    Then::Cut(size) => format!("will cut to {size}"),
+                }
+            )
+        });
+        let changes = self.act(id, |file| {
+            let actions = file.decide(now, Event::Flush { settle });
+            (file.changes(), actions)
+        });
+        self.clients[id].doing = Doing::Flushing { changes: changes.unwrap_or(0), began, then };
+    }
+
+    // ---- going on with what is being done ----
+
+    pub(super) fn pump(&mut self, id: usize) {
+        while self.failure.is_none() && self.pump_once(id) {}
+    }
+
+    /// Whether anything moved.
+    fn pump_once(&mut self, id: usize) -> bool {
+        if self.clients[id].opened.as_ref().is_some_and(|opened| opened.reappend) && self.reappend(id) {
+            return true;
+        }
+        match &self.clients[id].doing {
+            Doing::Writing { .. } => self.pump_write(id),
+            Doing::Appending { .. } => self.pump_append(id),
+            Doing::Flushing { .. } => self.pump_flush(id),
+            Doing::Reading(_) => self.pump_read(id),
+            Doing::Idle | Doing::Opening { .. } | Doing::Cutting { .. } | Doing::Over => false,
+        }
+    }
+
+    fn reappend(&mut self, id: usize) -> bool {
+        let now = self.now_of();
+        match self.act(id, |file| file.reappend(now)) {
+            Some(Taken::NeedsBody) => {
+                self.know_body(id);
+                false
+            }
+            Some(Taken::NeedsRoom) => false,
+            _ => {
+                if let Some(opened) = &mut self.clients[id].opened {
+                    opened.reappend = false;
+                }
+                true
+            }
+        }
+    }
+
+    pub(super) fn know_body(&mut self, id: usize) {
+        let open = self.clients[id].opens;
+        let Some(opened) = &mut self.clients[id].opened else { return };
+        if !std::mem::replace(&mut opened.asking_body, true) {
+            let op = Op::GetChunks(GetChunks { inode: opened.inode, first: 0, count: MAP_CHUNKS });
+            self.ask(id, op, Back::Body { open });
+        }
+    }
+
+    fn pump_write(&mut self, id: usize) -> bool {
+        let now = self.now_of();
+        let Doing::Writing { effect, at, data } = &mut self.clients[id].doing else { return false };
+        let (effect, at) = (*effect, *at);
+        let length = data.len().min((CELL_BYTES - at % CELL_BYTES) as usize);
+        let part: Vec<u8> = data[..length].to_vec();
+        match self.act(id, |file| file.write(now, at, &part)) {
+            Some(Taken::At(_)) => {
+                let Doing::Writing { at, data, .. } = &mut self.clients[id].doing else { return false };
+                data.drain(..length);
+                *at += length as u64;
+                if data.is_empty() {
+                    self.register.taken(effect, self.now);
+                    self.ended(id);
+                }
+                true
+            }
+            Some(Taken::NeedsBody) => {
+                self.know_body(id);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn pump_append(&mut self, id: usize) -> bool {
+        let now = self.now_of();
+        let open = self.clients[id].opens;
+        let Client { doing: Doing::Appending { record, data, stage }, opened: Some(opened), .. } =
+            &mut self.clients[id]
+        else {
+            return false;
+        };
+        match *stage {
+            AppendStage::Begin => {
+                if !opened.file.is_body_known() {
+                    self.know_body(id);
+                    return false;
+                }
+                if !opened.file.stays_inline(data.len() as u64) {
+                    *stage = AppendStage::Parts(0);
+                    return true;
+                }
+                *stage = AppendStage::Flush(opened.file.changes());
+                self.tell(id, Event::Flush { settle: false });
+                true
+            }
+            AppendStage::Flush(changes) => {
+                if !opened.file.is_done(changes) {
+                    return false;
+                }
+                *stage = AppendStage::Inline;
+                let inode = opened.inode;
+                let message = WriteInline { inode, offset: 0, data: data.clone().into(), append: true };
+                self.ask(id, Op::WriteInline(message), Back::AppendedInline { open });
+                true
+            }
+            AppendStage::Inline => false,
+            AppendStage::Parts(done) => {
+                let length = (data.len() - done).min(CELL_BYTES as usize);
+                let (part, ends, record) = (data[done..done + length].to_vec(), done + length == data.len(), *record);
+                match self.act(id, |file| file.append(now, &part, ends)) {
+                    Some(Taken::At(_)) => {
+                        if ends {
+                            self.log.taken(record, self.now);
+                            self.ended(id);
+                        } else if let Doing::Appending { stage, .. } = &mut self.clients[id].doing {
+                            *stage = AppendStage::Parts(done + length);
+                        }
+                        true
+                    }
+                    Some(Taken::NeedsBody) => {
+                        self.know_body(id);
+                        false
+                    }
+                    Some(Taken::NeedsTurn) => {
+                        let failed =
+                            self.clients[id].opened.as_mut().and_then(|opened| opened.file.take_turn_failure());
+                        if let Some(error) = failed {
+                            self.fail(format!("client {id} cannot append: {error}"));
+                        }
+                        false
+                    }
+                    _ => false,
+                }
+            }
+        }
+    }
+
+    fn pump_flush(&mut self, id: usize) -> bool {
+        let Client { doing: Doing::Flushing { changes, began, then }, opened: Some(opened), name, .. } =
+            &mut self.clients[id]
+        else {
+            return false;
+        };
+        if !opened.file.is_done(*changes) {
+            return false;
+        }
+        let (began, then, name, is_log, inode) = (*began, *then, *name, opened.is_log, opened.inode);
+        if opened.file.faults() != opened.seen_faults {
+            let fault = opened.file.fault().cloned();
+            self.fail(format!("client {id}: written bytes were given up: {fault:?}"));
+            return false;
+        }
+        if is_log {
+            self.log.synced(name, began, self.now)
+        } else {
+            self.register.synced(name, began, self.now)
+        }
+        match then {
+            Then::Nothing => self.ended(id),
+            Then::Close => {
+                self.act(id, |file| ((), file.closing()));
+                let client = &mut self.clients[id];
+                let old = client.opened.take();
+                client.closed.extend(old.map(|old| (client.opens, old)));
+                while client.closed.len() > 4 {
+                    client.closed.pop_first();
+                }
+                self.ended(id);
+            }
+            Then::Cut(size) => {
+                let effect = self.register.begin_cut(name, size, self.now);
+                self.note(|| format!("client {id} cuts to {size} (effect {effect})"));
+                self.clients[id].doing = Doing::Cutting { effect };
+                let (open, session, op_id) =
+                    (self.clients[id].opens, self.clients[id].session, self.clients[id].op_id + 1);
+                self.leader.cutting.insert((session, op_id), effect);
+                let cut = SetAttr { inode, size: Some(size), by_handle: true, ..SetAttr::default() };
+                self.ask(id, Op::Setattr(cut), Back::Resized { open });
+            }
+        }
+        true
+    }
+}
