@@ -5,7 +5,7 @@ use base::{Error, Reason};
 use wire::proto::{ChunkRef, ChunkStored, CommitWrite, NameReply};
 
 use super::event::{Action, Now, Synced, Timer};
-use super::{Body, File, MOST_GRANTS, pause_ms};
+use super::{Body, File, MOST_GRANTS, Writer, pause_ms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -29,6 +29,8 @@ pub struct Cycle {
     writing_inline: bool,
     /// Chunks that take part.
     chunks: Vec<u64>,
+    /// As what each of them was synced: a chunk that was sent again since, or moved, is not what the servers made stable.
+    synced_as: Vec<(ChunkRef, u32)>,
     /// Chunks whose grant goes back with the commit.
     settling: Vec<u64>,
     awaited: usize,
@@ -76,6 +78,7 @@ impl File {
             inline_begun: false,
             writing_inline: false,
             chunks: Vec::new(),
+            synced_as: Vec::new(),
             settling: Vec::new(),
             awaited: 0,
             restarted: Vec::new(),
@@ -108,6 +111,7 @@ impl File {
         }
         cycle.stage = Stage::Syncing;
         cycle.chunks = self.writers.iter().filter(|(_, writer)| writer.holds()).map(|(index, _)| *index).collect();
+        cycle.synced_as = cycle.chunks.iter().map(|index| self.writers[index].sent_as()).collect();
         for index in &cycle.chunks {
             let writer = &self.writers[index];
             let Some(info) = writer.grant() else { continue };
@@ -198,6 +202,12 @@ impl File {
             return;
         }
         if cycle.restarted.is_empty() && cycle.moved.is_empty() && cycle.failed.is_empty() {
+            let now: Vec<_> =
+                cycle.chunks.iter().filter_map(|index| self.writers.get(index)).map(Writer::sent_as).collect();
+            if now != cycle.synced_as {
+                cycle.stage = Stage::Gathering;
+                return;
+            }
             return self.commit(out);
         }
         let Some(cycle) = self.cycle.take() else { return };

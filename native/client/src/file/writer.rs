@@ -222,6 +222,11 @@ impl Writer {
         self.chunk
     }
 
+    /// Changes whenever what is held has to be sent again.
+    pub fn sent_as(&self) -> (ChunkRef, u32) {
+        (self.chunk, self.round)
+    }
+
     pub fn round(&self) -> u32 {
         self.round
     }
