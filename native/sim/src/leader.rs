@@ -86,7 +86,7 @@ impl Leader {
     fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
         self.ops += 1;
         let command = Command { now_ns: (now * 1000) as i64, seed: self.ops, what: Some(what) };
-        self.state.apply(&command)
+        self.state.apply_at(self.ops, &command)
     }
 
     fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
@@ -292,10 +292,16 @@ impl World {
             return;
         }
         let disks = self.servers[id].disks();
-        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
-        let before = self.leader.disks.get(&server_id).map_or(&[][..], |before| before);
+        let server = self.leader.state.server(server_id);
+        let confirmed = server.map_or((0, 0), |server| (server.confirmed, server.remembered));
+        let before = self.leader.disks.get(&server_id).cloned().unwrap_or_default();
+        let before = &before[..];
         let outdated = history::outdated(&disks, confirmed, before);
-        self.note(|| format!("server {server_id} registers; outdated: {outdated:?}"));
+        self.note(|| {
+            let told = |disks: &[DiskStatus]| disks.iter().map(|disk| (disk.chunks, disk.epoch, disk.remembered)).collect::<Vec<_>>();
+            let before = told(before);
+            format!("server {server_id} registers with {:?}, before {before:?}; outdated: {outdated:?}", told(&disks))
+        });
         let address = format!("s:{server_id}");
         match self.admin(Admin::RegisterServer(RegisterServer { server_id, address, boot_id })) {
             Ok(reply) => {
@@ -330,9 +336,10 @@ impl World {
     /// A heartbeat: how the disks are, what was lost with one, and the place where the masters are.
     fn beat(&mut self, id: usize) {
         let (server_id, epoch, disks) = (self.servers[id].id, self.servers[id].epoch, self.servers[id].disks());
-        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
-        if confirmed < epoch && history::remembered_by_all(&disks, epoch) {
-            let _ = self.admin(Admin::ConfirmServer(ConfirmServer { server_id, epoch }));
+        let confirmed = self.leader.state.server(server_id).map_or((0, 0), |known| (known.confirmed, known.remembered));
+        let is_due = |remembered: &u64| confirmed < (epoch, *remembered);
+        if let Some(remembered) = history::remembered_by_all(&disks, epoch).filter(is_due) {
+            let _ = self.admin(Admin::ConfirmServer(ConfirmServer { server_id, epoch, remembered }));
         }
         self.leader.disks.insert(server_id, disks);
         let position = self.leader.state.position();
