@@ -65,23 +65,50 @@ pub enum ClientStep {
 /// What becomes of a reply of the leader. `open`: of which opening of the file.
 #[derive(Clone, Copy, Debug)]
 pub enum Back {
-    Granted { open: u64, index: u64 },
-    TrimTold { open: u64, index: u64 },
-    InlineWritten { open: u64 },
-    Committed { open: u64, cycle: u64 },
-    Turn { open: u64 },
-    Body { open: u64 },
-    Map { open: u64, index: u64 },
-    Size { open: u64 },
+    Granted {
+        open: u64,
+        index: u64,
+    },
+    TrimTold {
+        open: u64,
+        index: u64,
+    },
+    InlineWritten {
+        open: u64,
+    },
+    Committed {
+        open: u64,
+        cycle: u64,
+    },
+    Turn {
+        open: u64,
+    },
+    Body {
+        open: u64,
+    },
+    Map {
+        open: u64,
+        index: u64,
+    },
+    Size {
+        open: u64,
+    },
     /// Of a stat that began then.
-    Stat { open: u64, began: Time },
+    Stat {
+        open: u64,
+        began: Time,
+    },
     Found,
     Created,
     Opened,
     Unlinked,
     Renamed,
-    Resized { open: u64 },
-    AppendedInline { open: u64 },
+    Resized {
+        open: u64,
+    },
+    AppendedInline {
+        open: u64,
+    },
     Nothing,
 }
 
@@ -94,14 +121,32 @@ enum Waiting {
 
 enum Doing {
     Idle,
-    Opening { began: Time, name: FileName, inode: u64 },
+    Opening {
+        began: Time,
+        name: FileName,
+        inode: u64,
+    },
     /// Unlinking, or renaming over.
     Naming,
     Stating,
-    Writing { effect: EffectId, at: u64, data: Vec<u8> },
-    Appending { record: EffectId, data: Vec<u8>, stage: AppendStage },
-    Flushing { changes: u64, began: Time, then: Then },
-    Cutting { effect: EffectId },
+    Writing {
+        effect: EffectId,
+        at: u64,
+        data: Vec<u8>,
+    },
+    Appending {
+        record: EffectId,
+        data: Vec<u8>,
+        stage: AppendStage,
+    },
+    Flushing {
+        changes: u64,
+        began: Time,
+        then: Then,
+    },
+    Cutting {
+        effect: EffectId,
+    },
     Reading(Read),
     Over,
 }

@@ -182,7 +182,8 @@ impl World {
         }
         let Some(op) = request.op else { return };
         if maybe_done && !is_read(&op) {
-            let lost = Error::unavailable("the session expired before the outcome was known").because(Reason::NoSession);
+            let lost =
+                Error::unavailable("the session expired before the outcome was known").because(Reason::NoSession);
             return self.replied(id, back, Err(lost));
         }
         let (session, op_id) = (self.clients[id].session, self.clients[id].op_id + 1);
