@@ -208,12 +208,19 @@ impl World {
                 self.bring(Fault::KillServer { id, down: 200 * MS });
             }
             Fault::RollBack { id, down } => {
-                if let Some(image) = self.servers[id].old_image(self.now) {
+                let image = self.servers[id].old_image(self.now);
+                if let Some(image) = image.filter(|_| !self.has_last_copy(id)) {
                     self.stop_server(id, down, |server, _| server.disk.restore(&image));
                 }
             }
             Fault::Jump { id, by_ns } => self.clients[id].jump(by_ns),
         }
+    }
+
+    /// Whether a chunk may lie on this server's disk alone: without it bytes are lost, as they may be.
+    fn has_last_copy(&self, id: usize) -> bool {
+        let is_gone = |server: &u32| *server == id as u32 + 1 || self.servers[*server as usize - 1].had_bad_disk;
+        self.leader.state.chunks().any(|chunk| chunk.servers.iter().all(is_gone))
     }
 
     fn stop_server(&mut self, id: usize, down: Time, how: impl FnOnce(&mut crate::server_side::Server, u64)) {

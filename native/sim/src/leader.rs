@@ -503,6 +503,9 @@ impl World {
     fn end_task(&mut self, task: Task, outcome: Option<Outcome>) {
         match task {
             Task::Heal { chunk, heal_id } => {
+                if let Some(Err(failure)) = &outcome {
+                    self.note(|| format!("leader: chunk {chunk} cannot be healed: {}", failure.error));
+                }
                 let stored = match outcome {
                     Some(Ok(Answer::Stored(bytes))) => Some(bytes),
                     _ => None,
