@@ -230,6 +230,11 @@ impl World {
         }
         self.leader.hears(request.session, self.now);
         let reply = self.carry_out(&request);
+        // With an open the leader notes who holds the file, whenever the answer arrives.
+        if let (Back::Opened | Back::Created, Some(attr), true) = (back, &reply.attr, self.clients[client].life == life)
+        {
+            self.clients[client].is_opening(attr.inode);
+        }
         if self.is_lost() {
             return again(self, request, back, true);
         }

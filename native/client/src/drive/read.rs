@@ -28,14 +28,6 @@ impl ReadData {
         ReadData(None)
     }
 
-    /// At most so many bytes of it.
-    fn up_to(mut self, length: u64) -> ReadData {
-        if let Some(fetched) = &mut self.0 {
-            fetched.end = fetched.end.min(fetched.start.saturating_add(length as usize));
-        }
-        self
-    }
-
     fn of(buffer: Buffer) -> ReadData {
         let end = buffer.len();
         ReadData(Some(Fetched { buffer: Arc::new(buffer), start: 0, end, _permit: None }))
@@ -88,13 +80,6 @@ pub async fn read_at(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u6
     if let Some(data) = drive.with(file, |inner| inner.file.read_inline(offset, end)) {
         return Ok(ReadData::of(data));
     }
-    let data = read_parts(drive, file, handle, (offset, end)).await?;
-    // Cut meanwhile, by another client: what stands behind the new end is nobody's.
-    let size = drive.with(file, |inner| inner.file.size());
-    Ok(data.up_to(size.saturating_sub(offset)))
-}
-
-async fn read_parts(drive: &Arc<Drive>, file: &FileRef, handle: u64, (offset, end): (u64, u64)) -> Result<ReadData> {
     let parts = prepare(drive, file, handle, offset, end);
     if let [part] = &parts[..] {
         let (fetched, patches) = part_bytes(drive, file, part).await?;

@@ -148,8 +148,16 @@ impl File {
         if matches!(second, Taken::At(_)) { first } else { second }
     }
 
-    pub(super) fn ask_turn(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.turn.step, Step::None | Step::Waiting) {
+    /// The pause after a refusal is over. Nothing is asked for when the turn came and went meanwhile.
+    pub(super) fn ask_turn_again(&mut self, out: &mut Vec<Action>) {
+        if self.turn.step == Step::Waiting {
+            self.turn.step = Step::None;
+            self.ask_turn(out);
+        }
+    }
+
+    fn ask_turn(&mut self, out: &mut Vec<Action>) {
+        if self.turn.step == Step::None {
             self.turn.step = Step::Asking;
             out.push(Action::AskTurn);
         }

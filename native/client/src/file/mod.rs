@@ -410,7 +410,7 @@ impl File {
                 }
             }
             Timer::Cycle => self.paused = false,
-            Timer::Turn => self.ask_turn(out),
+            Timer::Turn => self.ask_turn_again(out),
             Timer::Linger => self.linger(now, out),
         }
     }

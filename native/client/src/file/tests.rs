@@ -396,6 +396,30 @@ fn what_was_committed_is_read_although_an_answer_from_before_says_the_chunk_is_n
 }
 
 #[test]
+fn a_pause_before_asking_for_a_turn_that_came_and_went_asks_for_no_other() {
+    let mut stage = Stage::new();
+    let (taken, actions) = stage.file.append(stage.now, &[1; 100], true);
+    assert_eq!(taken, Taken::NeedsTurn);
+    stage.keep(actions);
+    let asks = |stage: &Stage| stage.waiting.iter().filter(|action| matches!(action, Action::AskTurn)).count();
+    let refused = || Err(Error::unavailable("another appends").because(Reason::TurnTaken));
+    stage.tell(Event::Turn { outcome: refused() });
+    // Asked for once, however many want to append.
+    let (_, actions) = stage.file.append(stage.now, &[2; 100], true);
+    stage.keep(actions);
+    assert_eq!(asks(&stage), 1);
+    stage.tell(Event::Fired(Timer::Turn));
+    assert_eq!(asks(&stage), 2);
+    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
+    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
+    stage.now.mono_ms += 1000;
+    stage.tell(Event::Fired(Timer::Linger));
+    stage.commit(Ok(()));
+    stage.tell(Event::Fired(Timer::Turn));
+    assert_eq!(asks(&stage), 2, "the turn is over and nothing is to be appended");
+}
+
+#[test]
 fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
     let mut stage = Stage::new();
     stage.written();

@@ -202,6 +202,12 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn is_opening(&mut self, opened: u64) {
+        if let Doing::Opening { inode, .. } = &mut self.doing {
+            *inode = opened;
+        }
+    }
+
     pub fn jump(&mut self, by_ns: i64) {
         self.off_ns += by_ns;
     }

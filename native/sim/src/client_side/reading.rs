@@ -230,10 +230,7 @@ impl World {
     }
 
     fn end_read(&mut self, id: usize) {
-        let Client { doing: Doing::Reading(read), opened: Some(opened), name, .. } = &mut self.clients[id] else {
-            return;
-        };
-        read.got.truncate(opened.file.size().saturating_sub(read.offset) as usize);
+        let Client { doing: Doing::Reading(read), opened: Some(opened), name, .. } = &self.clients[id] else { return };
         let reading =
             Reading { client: *name, file: opened.inode, opened: opened.at, begin: read.began, end: self.now };
         let whole = read.got.len() < (read.end - read.offset) as usize && !read.moving;
