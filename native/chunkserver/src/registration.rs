@@ -17,8 +17,9 @@ use wire::{Frame, Link, LinkConfig, Method};
 use crate::commands;
 use crate::housekeeping::{inventory_of, take_stock};
 use crate::memory::{disks_now, memory, remembered};
-use crate::node::{Node, Opened, Standing};
+use crate::node::{Node, Opened};
 use crate::reports::Finding;
+use crate::standing::Standing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A registration waits for a commit; shorter gives up on a busy leader, longer on a dead one's successor.
@@ -54,8 +55,7 @@ pub async fn run(node: Arc<Node>) {
         tracing::info!(leader = %address, epoch, "registered");
         let error = serve(&node, registered).await;
         tracing::info!(leader = %address, %error, "no longer registered; looking for the leader");
-        let mut standing = node.standing.lock();
-        *standing = Standing { state: format!("looking for the leader: {error}"), ..Standing::default() };
+        *node.standing.lock() = Standing::Looking(error.to_string());
         hint = error.leader;
     }
 }
@@ -179,13 +179,7 @@ fn require_cluster(opened: &Opened, theirs: &str) -> Result<()> {
 fn tell(node: &Node, address: &str, error: &Error, said: &mut String) {
     let refused = error.kind == ErrorKind::Namespace || error.kind == ErrorKind::Stale;
     let sentence = format!("{address}: {}", error.message);
-    let mut standing = node.standing.lock();
-    if refused {
-        standing.state = format!("refused: {sentence}");
-    } else if !standing.state.starts_with("refused") {
-        standing.state = format!("looking for the leader: {sentence}");
-    }
-    drop(standing);
+    node.standing.lock().turned_away(refused, &sentence);
     if refused && *said != sentence {
         tracing::warn!("registration was refused: {sentence}");
     } else if *said != sentence {
@@ -201,7 +195,7 @@ async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
         Ok(opened) => opened,
         Err(error) => return error,
     };
-    *node.standing.lock() = Standing { registered: true, leader: address, epoch, state: "registered".to_string() };
+    *node.standing.lock() = Standing::Registered { leader: address, epoch };
     crate::metrics::add(&node.metrics.registrations, 1);
     node.reports.retell();
     let inventory = Notify::new();

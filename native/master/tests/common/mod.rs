@@ -291,7 +291,7 @@ impl ServerDouble {
         let disk = proto::DiskStatus {
             total_bytes: 3000,
             free_bytes: 1500,
-            state: "ok".into(),
+            condition: proto::DiskCondition::DiskOk as i32,
             ..proto::DiskStatus::default()
         };
         let request = ServerHello {
