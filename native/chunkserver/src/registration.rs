@@ -10,9 +10,9 @@ use base::{Error, ErrorKind, Result};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use wire::proto::{ChunkReport, Empty, Heartbeat, HeartbeatReply, Inventory, ServerHello, ServerWelcome};
-use wire::{Frame, Link, LinkConfig, Method};
+use wire::{Link, LinkConfig, Method};
 
 use crate::commands;
 use crate::housekeeping::{inventory_of, take_stock};
@@ -41,7 +41,6 @@ const NO_ELECTION_POLL: Duration = Duration::from_millis(250);
 struct Registered {
     address: String,
     link: Arc<Link>,
-    pushes: mpsc::Receiver<Frame>,
     epoch: u64,
     heartbeat: Duration,
 }
@@ -105,16 +104,12 @@ fn ask_until_welcome(node: &Arc<Node>, address: String, hints: watch::Sender<Str
 }
 
 /// One question to one master, over the connection of the last one where it still stands.
-async fn ask(
-    node: &Arc<Node>,
-    address: &str,
-    open: &mut Option<(Arc<Link>, mpsc::Receiver<Frame>)>,
-) -> Result<Registered> {
-    if open.as_ref().is_none_or(|(link, _)| link.is_closed()) {
+async fn ask(node: &Arc<Node>, address: &str, open: &mut Option<Arc<Link>>) -> Result<Registered> {
+    if open.as_ref().is_none_or(|link| link.is_closed()) {
         let config = LinkConfig { hello: node.hello(), connect_timeout: CONNECT_TIMEOUT };
-        *open = Some(Link::connect_with_pushes(address, &config).await?);
+        *open = Some(Link::connect(address, &config).await?);
     }
-    let link = open.as_ref().map(|(link, _)| link.clone()).ok_or_else(|| Error::unavailable("not connected"))?;
+    let link = open.clone().ok_or_else(|| Error::unavailable("not connected"))?;
     let opened = join_cluster(node, &link).await?;
     let hello = ServerHello {
         server_id: node.server_id(),
@@ -138,14 +133,14 @@ async fn ask(
     require_cluster(&opened, &welcome.cluster_id)?;
     node.remember_welcome(&opened, &welcome).await;
     *node.named.lock() = memory(welcome.epoch, welcome.position.as_ref());
-    let (link, pushes) = open.take().ok_or_else(|| Error::unavailable("not connected"))?;
+    *open = None;
     // The leader may ask for other heartbeats than configured; nonsense from it must not spin or silence us.
     let heartbeat_ms = match u64::from(welcome.heartbeat_ms) {
         0 => node.config.heartbeat_ms,
         wanted => wanted.clamp(10, 60_000),
     };
     let heartbeat = Duration::from_millis(heartbeat_ms);
-    Ok(Registered { address: address.to_string(), link, pushes, epoch: welcome.epoch, heartbeat })
+    Ok(Registered { address: address.to_string(), link, epoch: welcome.epoch, heartbeat })
 }
 
 /// The open store; on new disks without a configured cluster, opened as a member of the master's.
@@ -190,7 +185,7 @@ fn tell(node: &Node, address: &str, error: &Error, said: &mut String) {
 
 /// Stay registered; returns what ended it.
 async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
-    let Registered { address, link, pushes, epoch, heartbeat } = registered;
+    let Registered { address, link, epoch, heartbeat } = registered;
     let opened = match node.opened() {
         Ok(opened) => opened,
         Err(error) => return error,
@@ -203,7 +198,7 @@ async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
     tokio::select! {
         error = beat(node, &opened, &link, epoch, heartbeat) => error,
         error = send_inventories(node, &opened, &link, epoch, &inventory) => error,
-        error = commands::run(node, &opened, &link, epoch, pushes, &inventory) => error,
+        error = commands::run(node, &opened, &link, epoch, &inventory) => error,
         () = link.closed() => Error::unavailable("the connection was closed"),
     }
 }

@@ -8,7 +8,9 @@ pub mod method;
 mod outbox;
 mod peer;
 mod pulse;
+mod pushes;
 pub mod service;
+mod stream;
 
 /// The generated messages of `mooseng_py/proto/*.proto`.
 #[allow(clippy::all, missing_docs)]
