@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use wire::proto::{ChunkRef, DiskCondition, DiskStatus, Hello, Role};
 use wire::service::Budgets;
-use wire::{Budget, LinkConfig, Links};
+use wire::{Budget, LinkConfig, Peers};
 
 use crate::chain::Chain;
 use crate::config::{ChunkServerConfig, DirectIo};
@@ -39,7 +39,7 @@ pub struct Opened {
     pub cluster_id: String,
     pub chain: Chain,
     /// Connections to the sources of copies, apart from those of writes.
-    pub sources: Links,
+    pub sources: Peers,
     /// As of the last look, so that a heartbeat never waits for a disk.
     pub disks: Mutex<Vec<DiskStatus>>,
     /// Chunks written to since they were last synced, for stopping.
@@ -172,7 +172,7 @@ impl Node {
             store,
             cluster_id: cluster_id.to_string(),
             chain: Chain::new(hello.clone()),
-            sources: Links::new(LinkConfig { hello, connect_timeout: COPY_CONNECT_TIMEOUT }),
+            sources: Peers::new(LinkConfig { hello, connect_timeout: COPY_CONNECT_TIMEOUT }),
             disks: Mutex::new(disks),
             unsynced: Mutex::default(),
         });

@@ -1,8 +1,10 @@
 //! Messages and framed transport between all MooseNG processes. Knows nothing of what the messages mean.
 
+pub mod backoff;
 pub mod budget;
 pub mod convert;
 pub mod frame;
+pub mod leader;
 pub mod link;
 pub mod method;
 mod outbox;
@@ -20,6 +22,7 @@ pub mod proto {
 
 pub use budget::Budget;
 pub use frame::{Frame, Kind};
+pub use leader::Leader;
 pub use link::{Link, LinkConfig, Links, Reply};
 pub use method::Method;
 pub use peer::Peers;

@@ -243,6 +243,14 @@ pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
     Ok(())
 }
 
+fn node_name(role: proto::Role, node_id: u32) -> String {
+    match role {
+        proto::Role::Client => "a client".to_string(),
+        proto::Role::Master => format!("master {node_id}"),
+        proto::Role::Chunkserver => format!("chunkserver {node_id}"),
+    }
+}
+
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
 
 /// Connections kept at most; the longest unused goes first. Far above the servers of any cluster.
@@ -294,6 +302,21 @@ impl Links {
                 Err(error)
             }
         }
+    }
+
+    /// As `get_lane`, but only to the node that is meant: another one may listen at its address by now.
+    pub async fn get_node(&self, role: proto::Role, node_id: u32, address: &str, lane: usize) -> Result<Arc<Link>> {
+        let link = self.get_lane(address, lane).await?;
+        if (link.peer.role(), link.peer.node_id) == (role, node_id) {
+            return Ok(link);
+        }
+        self.forget(address);
+        let (found, wanted) = (node_name(link.peer.role(), link.peer.node_id), node_name(role, node_id));
+        let mend = match role {
+            proto::Role::Chunkserver => "refresh the chunk map",
+            proto::Role::Master | proto::Role::Client => "correct the addresses of the masters",
+        };
+        Err(Error::unavailable(format!("{address} is {found} and not {wanted}; {mend}")))
     }
 
     fn slot(&self, key: &(String, usize), now: Instant) -> Slot {

@@ -2,6 +2,8 @@
 //! long that may take, and what a socket is tuned to stands here and nowhere else, so that another transport changes
 //! this file alone. Plain types, because frames are written and read through them a hundred thousand times a second.
 
+#![allow(clippy::disallowed_types)] // Disallowed everywhere else.
+
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use base::time::Deadline;
 use base::{Error, Result};
 use prost::Message;
 use wire::link::PROTOCOL_VERSION;
-use wire::proto::{ChunkRef, Hello};
+use wire::proto::{ChunkRef, Hello, Role};
 use wire::{Frame, Handler, Link, LinkConfig, Links, Method, Request, Response, Server};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ struct Pusher;
 
 impl Handler for Pusher {
     fn hello(&self) -> Hello {
-        hello()
+        Hello { role: Role::Master as i32, node_id: 2, ..hello() }
     }
 
     async fn handle(self: Arc<Self>, request: Request) -> Result<Response> {
@@ -79,6 +79,16 @@ async fn a_connection_whose_pushes_nobody_takes_is_ended_and_says_so() {
         kept += 1;
     }
     assert!((1..5000).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn a_connection_leads_to_the_node_that_is_meant_or_nowhere() {
+    let (links, address) = (Links::new(config()), served().await);
+    links.get_node(Role::Master, 2, &address, 0).await.unwrap();
+    for (role, id) in [(Role::Master, 1), (Role::Chunkserver, 2)] {
+        let error = links.get_node(role, id, &address, 0).await.err().unwrap();
+        assert!(error.message.contains("is master 2 and not "), "{error}");
+    }
 }
 
 /// `message` with one more field, of bytes.
