@@ -9,7 +9,7 @@ mod deletes;
 mod fleet;
 mod heal;
 mod health;
-mod history;
+pub mod history;
 mod intents;
 mod lead;
 mod machine;

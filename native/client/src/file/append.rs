@@ -17,6 +17,8 @@ const LINGER_MS: u64 = 5;
 const LONGEST_TURN_MS: u64 = 100;
 /// Pauses between two questions for a turn that somebody else has.
 const ASK_AGAIN_MS: u64 = 4;
+/// A turn that takes so long is a dead client's, or the leader's: asking more often does not end it.
+const LONGEST_ASK_MS: u64 = 64;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
@@ -41,6 +43,8 @@ pub struct Turn {
     /// Bytes whose place went to somebody else; they come first in the next turn.
     displaced: VecDeque<Arc<Piece>>,
     failure: Option<Error>,
+    /// How often it was asked for in vain.
+    refused: u32,
 }
 
 impl Turn {
@@ -156,6 +160,7 @@ impl File {
             Ok(reply) => {
                 self.learn(&reply, reply.offset / CHUNK_BYTES, 1);
                 let turn = &mut self.turn;
+                turn.refused = 0;
                 (turn.step, turn.since_ms, turn.used_ms, turn.due) = (Step::Held, now.mono_ms, now.mono_ms, false);
                 out.push(Action::Wait { timer: Timer::Linger, after_ms: LINGER_MS });
                 if self.turn.has_displaced() {
@@ -164,7 +169,8 @@ impl File {
             }
             Err(error) if error.reason == Reason::TurnTaken => {
                 self.turn.step = Step::Waiting;
-                out.push(Action::Wait { timer: Timer::Turn, after_ms: ASK_AGAIN_MS });
+                self.turn.refused = self.turn.refused.saturating_add(1);
+                out.push(Action::Wait { timer: Timer::Turn, after_ms: ask_again_ms(self.turn.refused) });
                 return;
             }
             Err(error) => {
@@ -235,4 +241,9 @@ impl File {
         self.advance(now, &mut out);
         (taken, out)
     }
+}
+
+/// Often while the turn is likely to go round, which takes some tens of milliseconds.
+fn ask_again_ms(refused: u32) -> u64 {
+    (ASK_AGAIN_MS << (refused / 8).min(10)).min(LONGEST_ASK_MS)
 }
