@@ -142,7 +142,9 @@ def _print_view(view: cluster_pb2.ClusterView) -> None:
                 str(server.chunks),
                 str(server.weight),
                 size(sum(disk.free_bytes for disk in server.disks)),
-                ", ".join(f"{disk.path}: {disk.state}" for disk in server.disks if disk.state != "ok")
+                ", ".join(
+                    f"{disk.path}: {disk.state}" for disk in server.disks if disk.condition != cluster_pb2.DISK_OK
+                )
                 or f"{len(server.disks)} ok",
             ]
             for server in view.servers

@@ -34,7 +34,7 @@ class Facts:
     term: int = 0
     masters: Mapping[str, bool] = field(default_factory=dict)  # answers us
     servers: Mapping[str, bool] = field(default_factory=dict)  # up, as committed
-    disks: Mapping[str, str] = field(default_factory=dict)  # "chunkserver 1 /path" to state
+    disks: Mapping[str, tuple[bool, str]] = field(default_factory=dict)  # "chunkserver 1 /path" to ok, and in words
     clients: Mapping[str, bool] = field(default_factory=dict)  # ready
     processes: Mapping[str, float] = field(default_factory=dict)  # node name to start time
     sessions: Mapping[int, str] | None = None
@@ -103,10 +103,10 @@ def _servers(before: Facts, now: Facts) -> Iterator[Event]:
 
 
 def _disks(before: Facts, now: Facts) -> Iterator[Event]:
-    for name, state in now.disks.items():
-        if name in before.disks and before.disks[name] != state:
-            good = state == "ok"
-            yield _event("disk", "good" if good else "bad", name, f"disk {name} is {state} (was {before.disks[name]})")
+    for name, (good, state) in now.disks.items():
+        if name in before.disks and before.disks[name] != (good, state):
+            text = f"disk {name} is {state} (was {before.disks[name][1]})"
+            yield _event("disk", "good" if good else "bad", name, text)
 
 
 def _clients(before: Facts, now: Facts) -> Iterator[Event]:

@@ -176,6 +176,7 @@ def _disk(disk: cluster_pb2.DiskStatus) -> Plain:
         "free_bytes": disk.free_bytes,
         "chunks": disk.chunks,
         "state": disk.state,
+        "ok": disk.condition == cluster_pb2.DISK_OK,
         "direct_io": disk.direct_io,
     }
 

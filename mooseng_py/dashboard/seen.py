@@ -107,7 +107,7 @@ def facts(snapshot: Snapshot) -> Facts:
         },
         servers={server_name(server.server_id): server.up for server in view.servers} if view else {},
         disks={
-            f"{server_name(server.server_id)} {disk.path}": disk.state
+            f"{server_name(server.server_id)} {disk.path}": (disk.condition == cluster_pb2.DISK_OK, disk.state)
             for server in (fresh.servers if fresh else ())
             for disk in server.disks
         },

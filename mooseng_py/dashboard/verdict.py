@@ -46,7 +46,7 @@ def verdict(
         f"{server['name']} {disk['path']} ({disk['state']})"
         for server in servers
         for disk in server["disks"]
-        if disk["state"] != "ok"
+        if not disk["ok"]
     ]
     if disks:
         warnings.append(f"Disks that are not well: {_listed(disks)}")

@@ -1,6 +1,7 @@
 from mooseng_py.proto import common_pb2 as _common_pb2
 from mooseng_py.proto import name_pb2 as _name_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -8,8 +9,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class DiskCondition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DISK_UNKNOWN: _ClassVar[DiskCondition]
+    DISK_OK: _ClassVar[DiskCondition]
+    DISK_FULL: _ClassVar[DiskCondition]
+    DISK_READ_ONLY: _ClassVar[DiskCondition]
+    DISK_FAILED: _ClassVar[DiskCondition]
+DISK_UNKNOWN: DiskCondition
+DISK_OK: DiskCondition
+DISK_FULL: DiskCondition
+DISK_READ_ONLY: DiskCondition
+DISK_FAILED: DiskCondition
+
 class DiskStatus(_message.Message):
-    __slots__ = ("path", "total_bytes", "free_bytes", "chunks", "state", "direct_io", "epoch", "outdated", "remembered")
+    __slots__ = ("path", "total_bytes", "free_bytes", "chunks", "state", "direct_io", "epoch", "outdated", "remembered", "condition")
     PATH_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +33,7 @@ class DiskStatus(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     OUTDATED_FIELD_NUMBER: _ClassVar[int]
     REMEMBERED_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
     path: str
     total_bytes: int
     free_bytes: int
@@ -28,7 +43,8 @@ class DiskStatus(_message.Message):
     epoch: int
     outdated: int
     remembered: int
-    def __init__(self, path: _Optional[str] = ..., total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., chunks: _Optional[int] = ..., state: _Optional[str] = ..., direct_io: _Optional[bool] = ..., epoch: _Optional[int] = ..., outdated: _Optional[int] = ..., remembered: _Optional[int] = ...) -> None: ...
+    condition: DiskCondition
+    def __init__(self, path: _Optional[str] = ..., total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., chunks: _Optional[int] = ..., state: _Optional[str] = ..., direct_io: _Optional[bool] = ..., epoch: _Optional[int] = ..., outdated: _Optional[int] = ..., remembered: _Optional[int] = ..., condition: _Optional[_Union[DiskCondition, str]] = ...) -> None: ...
 
 class Position(_message.Message):
     __slots__ = ("index", "mark", "next_chunk", "next_inode", "next_session", "next_epoch")

@@ -74,7 +74,7 @@ function master(node) {
 function chunkserver(node) {
   const severity = node.state === "up" ? "good" : node.state === "down" ? "bad" : "unknown";
   const used = node.total_bytes - node.free_bytes;
-  const sick = node.disks.filter((disk) => disk.state !== "ok");
+  const sick = node.disks.filter((disk) => !disk.ok);
   return card(sick.length && severity === "good" ? "warning" : severity, node.state, node.name, node.address, [
     ["copies", count(node.chunks)],
     ["disks", node.disks.length ? `${plural(node.disks.length, "disk")}, ${sick.length ? sick.map((disk) => `${disk.path}: ${disk.state}`).join("; ") : "all ok"}` : "not told yet"],

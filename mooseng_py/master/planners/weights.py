@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mooseng_py.proto.cluster_pb2 import ClusterView, DiskStatus, ServerView, ServerWeight
+from mooseng_py.proto.cluster_pb2 import DISK_OK, ClusterView, DiskStatus, ServerView, ServerWeight
 
 # Weight of the server with the most room; others get their share of it.
 FULL_WEIGHT = 100
@@ -18,7 +18,7 @@ def free_bytes(server: ServerView) -> int:
 
 
 def takes_chunks(disk: DiskStatus) -> bool:
-    return disk.state == "ok" and disk.free_bytes >= CHUNK_BYTES
+    return disk.condition == DISK_OK and disk.free_bytes >= CHUNK_BYTES
 
 
 def plan_weights(cluster: ClusterView) -> list[ServerWeight]:

@@ -19,6 +19,7 @@ use crate::identity;
 use crate::layout::slot_path;
 use crate::probe::Probe;
 use crate::slot::Shared;
+use crate::types::DiskCondition;
 
 /// Slots of one folder, as a shift.
 pub(crate) const FOLDER_SHIFT: u32 = 8;
@@ -137,15 +138,15 @@ impl Disk {
         }
     }
 
-    /// The state as `DiskStatus` words it.
-    pub fn state(&self) -> String {
+    /// The condition, and the same in words.
+    pub fn condition(&self) -> (DiskCondition, String) {
         match &*self.health.read() {
             Health::Fine => match self.room() {
-                Ok(room) if room.free_bytes == 0 => "full".to_string(),
-                _ => "ok".to_string(),
+                Ok(room) if room.free_bytes == 0 => (DiskCondition::Full, "full".to_string()),
+                _ => (DiskCondition::Ok, "ok".to_string()),
             },
-            Health::ReadOnly(why) => format!("read-only: {why}"),
-            Health::Failed(why) => format!("failed: {why}"),
+            Health::ReadOnly(why) => (DiskCondition::ReadOnly, format!("read-only: {why}")),
+            Health::Failed(why) => (DiskCondition::Failed, format!("failed: {why}")),
         }
     }
 

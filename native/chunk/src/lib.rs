@@ -40,5 +40,6 @@ pub use env::Env;
 pub use history::Memory;
 pub use store::Store;
 pub use types::{
-    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskInfo, ScrubCursor, Sender, StoreConfig,
+    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskCondition, DiskInfo, ScrubCursor, Sender,
+    StoreConfig,
 };

@@ -18,7 +18,9 @@ use crate::disk::Disk;
 use crate::env::Env;
 use crate::open::{Place, open_places, read_cluster_id, scan_all};
 use crate::slot::{Origin, Shared, Slot, check_first_version, missing};
-use crate::types::{BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskInfo, ScrubCursor, Sender, StoreConfig};
+use crate::types::{
+    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskCondition, DiskInfo, ScrubCursor, Sender, StoreConfig,
+};
 use crate::write::{check_span, verify};
 
 pub(crate) struct Inner {
@@ -289,6 +291,7 @@ impl Inner {
         let info = |place: &Place| match place {
             Place::Open(disk) => {
                 let room = disk.room().ok();
+                let (condition, state) = disk.condition();
                 // Directories of one file system share its room: the sum over all of them is what there is.
                 let sharing = devices.iter().filter(|device| Some(**device) == disk.device()).count().max(1) as u64;
                 DiskInfo {
@@ -296,7 +299,8 @@ impl Inner {
                     total_bytes: room.map_or(0, |room| room.total_bytes / sharing),
                     free_bytes: room.filter(|_| disk.writable()).map_or(0, |room| room.free_bytes / sharing),
                     chunks: disk.chunks.load(Ordering::Relaxed),
-                    state: disk.state(),
+                    condition,
+                    state,
                     direct_io: disk.probe.wins,
                     outdated: outdated.get(&disk.index).copied().unwrap_or(0),
                 }
@@ -306,6 +310,7 @@ impl Inner {
                 total_bytes: 0,
                 free_bytes: 0,
                 chunks: 0,
+                condition: DiskCondition::Failed,
                 state: format!("failed: {why}"),
                 direct_io: false,
                 outdated: 0,

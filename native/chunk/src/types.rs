@@ -76,6 +76,15 @@ pub struct ChunkEntry {
     pub outdated: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskCondition {
+    Ok,
+    /// Takes overwrites and deletes.
+    Full,
+    ReadOnly,
+    Failed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskInfo {
     pub path: PathBuf,
@@ -83,7 +92,8 @@ pub struct DiskInfo {
     /// What chunks may still use.
     pub free_bytes: u64,
     pub chunks: u64,
-    /// "ok", "full", "read-only: <why>", "failed: <why>".
+    pub condition: DiskCondition,
+    /// The condition in words, for people: "ok", "full", "read-only: <why>", "failed: <why>".
     pub state: String,
     pub direct_io: bool,
     /// Of `chunks`: of an older image of the disk.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::time::Deadline;
 use base::{Error, Result};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::proto::server_command::Command;
 use wire::proto::{self, CommandResult, CopyChunk, DeleteChunks, DigestChunk, Empty, Position, ServerCommand};
@@ -24,21 +24,14 @@ const COMMANDS: usize = 4096;
 const RESULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Carry out commands until the connection ends.
-pub async fn run(
-    node: &Arc<Node>,
-    opened: &Arc<Opened>,
-    link: &Arc<Link>,
-    epoch: u64,
-    mut pushes: mpsc::Receiver<Frame>,
-    inventory: &Notify,
-) -> Error {
+pub async fn run(node: &Arc<Node>, opened: &Arc<Opened>, link: &Arc<Link>, epoch: u64, inventory: &Notify) -> Error {
     let mut tasks = JoinSet::new();
     let mut copies: HashMap<u64, AbortHandle> = HashMap::new();
     let room = Arc::new(Semaphore::new(COPIES));
     loop {
         let frame = tokio::select! {
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            frame = pushes.recv() => frame,
+            frame = link.pushed() => frame,
         };
         let Some(frame) = frame else { return Error::unavailable("the leader's connection ended") };
         let command = match read_command(&frame) {

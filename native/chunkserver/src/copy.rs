@@ -48,11 +48,7 @@ pub async fn copy(node: &Node, opened: &Opened, command: CopyChunk) -> Result<u3
 }
 
 async fn fetch(node: &Node, opened: &Opened, chunk: chunk::ChunkRef, source: &Replica) -> Result<u32> {
-    let link = opened.sources.get(&source.address).await?;
-    if link.peer.node_id != source.server_id {
-        opened.sources.forget(&source.address);
-        return Err(Error::unavailable(format!("{} is chunkserver {} now", source.address, link.peer.node_id)));
-    }
+    let link = opened.sources.connected(source, 0, Deadline::after(REQUEST_TIMEOUT)).await?;
     let wanted = ChunkRef { id: chunk.id, version: chunk.version };
     let request = ChunkMap { chunk: Some(wanted), fence: true };
     let reply = link.call(Method::ChunkMap, &request, None, Deadline::after(REQUEST_TIMEOUT)).await;
@@ -110,7 +106,7 @@ async fn read_run(link: Arc<Link>, chunk: ChunkRef, run: Run) -> Result<(Run, Bu
 
 fn forget_when_silent<T>(opened: &Opened, source: &Replica, outcome: Result<T>) -> Result<T> {
     if outcome.as_ref().is_err_and(|error| error.errno == libc::ETIMEDOUT) {
-        opened.sources.forget(&source.address);
+        opened.sources.forget(source);
     }
     outcome
 }

@@ -16,6 +16,7 @@ mod registration;
 mod reports;
 mod requests;
 mod server;
+mod standing;
 mod turns;
 
 pub use config::{ChunkServerConfig, DirectIo};

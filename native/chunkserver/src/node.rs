@@ -10,15 +10,16 @@ use base::{Error, Result};
 use chunk::Store;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
-use wire::proto::{ChunkRef, DiskStatus, Hello, Role};
+use wire::proto::{ChunkRef, DiskCondition, DiskStatus, Hello, Role};
 use wire::service::Budgets;
-use wire::{Budget, LinkConfig, Links};
+use wire::{Budget, LinkConfig, Peers};
 
 use crate::chain::Chain;
 use crate::config::{ChunkServerConfig, DirectIo};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::reports::Reports;
+use crate::standing::Standing;
 use crate::turns::Turns;
 
 /// Threads that read and write for clients, for each disk and in all. More only queue inside the kernel.
@@ -38,21 +39,11 @@ pub struct Opened {
     pub cluster_id: String,
     pub chain: Chain,
     /// Connections to the sources of copies, apart from those of writes.
-    pub sources: Links,
+    pub sources: Peers,
     /// As of the last look, so that a heartbeat never waits for a disk.
     pub disks: Mutex<Vec<DiskStatus>>,
     /// Chunks written to since they were last synced, for stopping.
     pub unsynced: Mutex<HashSet<u64>>,
-}
-
-/// Where this server stands with the masters.
-#[derive(Clone, Default)]
-pub struct Standing {
-    pub registered: bool,
-    pub leader: String,
-    pub epoch: u64,
-    /// "registered", "looking for the leader: ...", "refused: ...", "stopped".
-    pub state: String,
 }
 
 pub struct Node {
@@ -113,7 +104,7 @@ impl Node {
             io: Pool::start(&name("io"), io_threads, IO_WAITING)?,
             stable: Pool::start(&name("sync"), STABLE_THREADS, IO_WAITING)?,
             background: Pool::start(&name("back"), BACKGROUND_THREADS, IO_WAITING)?,
-            standing: Mutex::new(Standing { state: "starting".to_string(), ..Standing::default() }),
+            standing: Mutex::default(),
             looked_at: watch::channel(false).0,
             named: Mutex::default(),
             stopping: watch::channel(false).0,
@@ -181,7 +172,7 @@ impl Node {
             store,
             cluster_id: cluster_id.to_string(),
             chain: Chain::new(hello.clone()),
-            sources: Links::new(LinkConfig { hello, connect_timeout: COPY_CONNECT_TIMEOUT }),
+            sources: Peers::new(LinkConfig { hello, connect_timeout: COPY_CONNECT_TIMEOUT }),
             disks: Mutex::new(disks),
             unsynced: Mutex::default(),
         });
@@ -243,12 +234,19 @@ pub fn disk_statuses(store: &Store) -> Vec<DiskStatus> {
 }
 
 fn disk_status(disk: chunk::DiskInfo) -> DiskStatus {
+    let condition = match disk.condition {
+        chunk::DiskCondition::Ok => DiskCondition::DiskOk,
+        chunk::DiskCondition::Full => DiskCondition::DiskFull,
+        chunk::DiskCondition::ReadOnly => DiskCondition::DiskReadOnly,
+        chunk::DiskCondition::Failed => DiskCondition::DiskFailed,
+    };
     DiskStatus {
         path: disk.path.display().to_string(),
         total_bytes: disk.total_bytes,
         free_bytes: disk.free_bytes,
         chunks: disk.chunks,
         state: disk.state,
+        condition: condition as i32,
         direct_io: disk.direct_io,
         outdated: disk.outdated,
         ..DiskStatus::default()

@@ -1,28 +1,38 @@
-//! Finding the leader, registering there, and staying registered: inventory, heartbeats, reports, commands.
-//! Every master is asked on its own, so that one that hangs delays nobody; the first welcome wins. A registration is
+//! Registering with the leader, and staying registered: inventory, heartbeats, reports, commands. A registration is
 //! committed by Raft, so a deposed leader cannot give one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::time::Deadline;
 use base::{Error, ErrorKind, Result};
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use tokio::sync::{Notify, mpsc, watch};
+use prost::Message;
+use tokio::sync::Notify;
+use wire::backoff::Backoff;
+use wire::leader::{Answer, Found, Miss, Pace};
 use wire::proto::{ChunkReport, Empty, Heartbeat, HeartbeatReply, Inventory, ServerHello, ServerWelcome};
-use wire::{Frame, Link, LinkConfig, Method};
+use wire::{Leader, Link, LinkConfig, Method, Reply};
 
 use crate::commands;
 use crate::housekeeping::{inventory_of, take_stock};
 use crate::memory::{disks_now, memory, remembered};
-use crate::node::{Node, Opened, Standing};
+use crate::node::{Node, Opened};
 use crate::reports::Finding;
+use crate::standing::Standing;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A registration waits for a commit; shorter gives up on a busy leader, longer on a dead one's successor.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A master that hangs keeps the others from being asked for this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A registration waits for a commit; shorter gives up on a busy leader, longer on a dead one's successor. While nobody
+/// leads, a server that is not registered takes no new chunks: it asks often at first.
+const PACE: Pace = Pace {
+    first_try: Duration::from_secs(2),
+    longest_try: Duration::from_secs(5),
+    pause: Duration::from_millis(100),
+    later: Duration::from_millis(500),
+};
+/// A leader that refused is asked again, up to this much later.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// Unanswered for this long, the leader counts as gone. About an election: asking earlier finds no other one.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 const INVENTORY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,92 +40,56 @@ const INVENTORY_TIMEOUT: Duration = Duration::from_secs(10);
 const INVENTORY_PART: usize = 10_000;
 /// Bad copies in one heartbeat.
 const REPORTS: usize = 10_000;
-/// Between two questions to a master: rises up to this while it cannot be reached.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// A master that answers "not the leader" is asked again this soon while an election may be on, then less often.
-const ELECTION_POLL: Duration = Duration::from_millis(75);
-const ELECTION: Duration = Duration::from_secs(15);
-const NO_ELECTION_POLL: Duration = Duration::from_millis(250);
 
 struct Registered {
-    address: String,
     link: Arc<Link>,
-    pushes: mpsc::Receiver<Frame>,
     epoch: u64,
     heartbeat: Duration,
 }
 
 /// Keep this server registered until it stops.
 pub async fn run(node: Arc<Node>) {
-    let mut hint = None;
+    let mut left = None;
     loop {
-        let registered = find_leader(&node, hint.take()).await;
-        let (address, epoch) = (registered.address.clone(), registered.epoch);
+        let registered = find_leader(&node, left.take()).await;
+        let (address, epoch) = (registered.link.address().to_string(), registered.epoch);
         tracing::info!(leader = %address, epoch, "registered");
         let error = serve(&node, registered).await;
         tracing::info!(leader = %address, %error, "no longer registered; looking for the leader");
-        let mut standing = node.standing.lock();
-        *standing = Standing { state: format!("looking for the leader: {error}"), ..Standing::default() };
-        hint = error.leader;
+        *node.standing.lock() = Standing::Looking(error.to_string());
+        left = Some((address, error));
     }
 }
 
-/// Ask all masters, and those they point to, until one welcomes us.
-async fn find_leader(node: &Arc<Node>, hint: Option<String>) -> Registered {
-    let (hints, mut hinted) = watch::channel(String::new());
-    let mut asked: Vec<String> = node.config.masters.clone();
-    asked.extend(hint.filter(|hint| !node.config.masters.contains(hint)));
-    let mut asking: FuturesUnordered<BoxFuture<'_, Registered>> =
-        asked.iter().map(|address| ask_until_welcome(node, address.clone(), hints.clone())).collect();
+/// Ask the masters, and those they point to, until one welcomes us. `left`: the leader that we had, and why no longer.
+async fn find_leader(node: &Arc<Node>, left: Option<(String, Error)>) -> Registered {
+    let link = LinkConfig { hello: node.hello(), connect_timeout: CONNECT_TIMEOUT };
+    let leader = Leader::new(link, node.config.masters.clone());
+    if let Some((address, error)) = left {
+        leader.lost(&address, error.leader.as_deref(), error.errno == libc::ETIMEDOUT);
+    }
+    let mut said = BTreeMap::new();
+    let mut pause = Backoff::up_to(REFUSED_PAUSE);
     loop {
-        tokio::select! {
-            Some(registered) = asking.next() => return registered,
-            Ok(()) = hinted.changed() => {
-                let leader = hinted.borrow_and_update().clone();
-                if !leader.is_empty() && !asked.contains(&leader) {
-                    asking.push(ask_until_welcome(node, leader.clone(), hints.clone()));
-                    asked.push(leader);
-                }
-            }
+        let ask = |link, deadline| register(node.clone(), link, deadline);
+        let missed = |master: &str, miss: &Miss| tell(node, master, miss.error(), &mut said);
+        match leader.ask(PACE, None, ask, missed).await.found {
+            Found::Answer(Ok(registered)) => return registered,
+            Found::Answer(Err(refusal)) => tell(node, &leader.known().unwrap_or_default(), &refusal, &mut said),
+            // Each master's word was told.
+            Found::Foreign(_) | Found::Nobody(_) => {}
         }
+        pause.wait().await;
     }
 }
 
-fn ask_until_welcome(node: &Arc<Node>, address: String, hints: watch::Sender<String>) -> BoxFuture<'_, Registered> {
-    Box::pin(async move {
-        let mut hinted = hints.subscribe();
-        let mut open = None;
-        let mut wait = Backoff::new(node.boot_id ^ address.len() as u64, Instant::now());
-        let mut said = String::new();
-        loop {
-            let error = match ask(node, &address, &mut open).await {
-                Ok(registered) => return registered,
-                Err(error) => error,
-            };
-            tell(node, &address, &error, &mut said);
-            if let Some(leader) = error.leader.clone().filter(|leader| *leader != address) {
-                hints.send_if_modified(|known| std::mem::replace(known, leader.clone()) != leader);
-            }
-            let pause = wait.next(error.errno == libc::EAGAIN, Instant::now());
-            // Another master's word that this one leads ends the pause.
-            let named = async { while hinted.changed().await.is_ok() && *hinted.borrow_and_update() != address {} };
-            let _ = tokio::time::timeout(pause, named).await;
-        }
-    })
-}
-
-/// One question to one master, over the connection of the last one where it still stands.
-async fn ask(
-    node: &Arc<Node>,
-    address: &str,
-    open: &mut Option<(Arc<Link>, mpsc::Receiver<Frame>)>,
-) -> Result<Registered> {
-    if open.as_ref().is_none_or(|(link, _)| link.is_closed()) {
-        let config = LinkConfig { hello: node.hello(), connect_timeout: CONNECT_TIMEOUT };
-        *open = Some(Link::connect_with_pushes(address, &config).await?);
-    }
-    let link = open.as_ref().map(|(link, _)| link.clone()).ok_or_else(|| Error::unavailable("not connected"))?;
-    let opened = join_cluster(node, &link).await?;
+/// Ask one master to register us.
+async fn register(node: Arc<Node>, link: Arc<Link>, deadline: Deadline) -> Answer<Result<Registered>> {
+    let opened = match join_cluster(&node, &link).await {
+        Ok(opened) => opened,
+        Err(error) if error.kind == ErrorKind::Namespace => return Answer::Miss(Miss::Foreign(error)),
+        Err(error) => return Answer::Miss(Miss::Elsewhere(error)),
+    };
     let hello = ServerHello {
         server_id: node.server_id(),
         boot_id: node.boot_id,
@@ -126,26 +100,31 @@ async fn ask(
         remembered: remembered(&opened.store),
         highest_chunk: opened.store.highest_chunk(),
     };
-    let reply = link.call(Method::ServerHello, &hello, None, Deadline::after(REGISTER_TIMEOUT)).await;
-    if reply.as_ref().is_err_and(|error| error.errno == libc::ETIMEDOUT) {
-        *open = None;
+    match link.ask_raw(Method::ServerHello, &hello.encode_to_vec(), None, deadline).await {
+        Err(error) => Answer::Miss(Miss::Silent(error)),
+        Ok(Err(error)) if error.kind == ErrorKind::Unavailable => Answer::Miss(Miss::Elsewhere(error)),
+        Ok(Err(error)) => {
+            if error.kind == ErrorKind::Namespace {
+                // Refused by a leader: it has looked, and what is here may still be read.
+                node.looked_at.send_replace(true);
+            }
+            Answer::Final(Err(error))
+        }
+        Ok(Ok(reply)) => Answer::Final(welcomed(&node, &opened, link, &reply).await),
     }
-    if reply.as_ref().is_err_and(|error| error.kind == ErrorKind::Namespace) {
-        // Refused by a leader: it has looked, and what is here may still be read.
-        node.looked_at.send_replace(true);
-    }
-    let welcome: ServerWelcome = reply?.decode()?;
-    require_cluster(&opened, &welcome.cluster_id)?;
-    node.remember_welcome(&opened, &welcome).await;
+}
+
+async fn welcomed(node: &Node, opened: &Arc<Opened>, link: Arc<Link>, reply: &Reply) -> Result<Registered> {
+    let welcome: ServerWelcome = reply.decode()?;
+    require_cluster(opened, &welcome.cluster_id)?;
+    node.remember_welcome(opened, &welcome).await;
     *node.named.lock() = memory(welcome.epoch, welcome.position.as_ref());
-    let (link, pushes) = open.take().ok_or_else(|| Error::unavailable("not connected"))?;
     // The leader may ask for other heartbeats than configured; nonsense from it must not spin or silence us.
     let heartbeat_ms = match u64::from(welcome.heartbeat_ms) {
         0 => node.config.heartbeat_ms,
         wanted => wanted.clamp(10, 60_000),
     };
-    let heartbeat = Duration::from_millis(heartbeat_ms);
-    Ok(Registered { address: address.to_string(), link, pushes, epoch: welcome.epoch, heartbeat })
+    Ok(Registered { link, epoch: welcome.epoch, heartbeat: Duration::from_millis(heartbeat_ms) })
 }
 
 /// The open store; on new disks without a configured cluster, opened as a member of the master's.
@@ -175,33 +154,29 @@ fn require_cluster(opened: &Opened, theirs: &str) -> Result<()> {
     ))
 }
 
-/// Show why we are not registered, and log each new reason once. A refusal outlives "not the leader" from others.
-fn tell(node: &Node, address: &str, error: &Error, said: &mut String) {
+/// Show why we are not registered, and log each new reason of a master once.
+fn tell(node: &Node, master: &str, error: &Error, said: &mut BTreeMap<String, String>) {
     let refused = error.kind == ErrorKind::Namespace || error.kind == ErrorKind::Stale;
-    let sentence = format!("{address}: {}", error.message);
-    let mut standing = node.standing.lock();
-    if refused {
-        standing.state = format!("refused: {sentence}");
-    } else if !standing.state.starts_with("refused") {
-        standing.state = format!("looking for the leader: {sentence}");
+    let sentence = format!("{master}: {}", error.message);
+    node.standing.lock().turned_away(refused, &sentence);
+    if said.insert(master.to_string(), sentence.clone()).as_ref() == Some(&sentence) {
+        return;
     }
-    drop(standing);
-    if refused && *said != sentence {
+    if refused {
         tracing::warn!("registration was refused: {sentence}");
-    } else if *said != sentence {
+    } else {
         tracing::debug!("not registered: {sentence}");
     }
-    *said = sentence;
 }
 
 /// Stay registered; returns what ended it.
 async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
-    let Registered { address, link, pushes, epoch, heartbeat } = registered;
+    let Registered { link, epoch, heartbeat } = registered;
     let opened = match node.opened() {
         Ok(opened) => opened,
         Err(error) => return error,
     };
-    *node.standing.lock() = Standing { registered: true, leader: address, epoch, state: "registered".to_string() };
+    *node.standing.lock() = Standing::Registered { leader: link.address().to_string(), epoch };
     crate::metrics::add(&node.metrics.registrations, 1);
     node.reports.retell();
     let inventory = Notify::new();
@@ -209,7 +184,7 @@ async fn serve(node: &Arc<Node>, registered: Registered) -> Error {
     tokio::select! {
         error = beat(node, &opened, &link, epoch, heartbeat) => error,
         error = send_inventories(node, &opened, &link, epoch, &inventory) => error,
-        error = commands::run(node, &opened, &link, epoch, pushes, &inventory) => error,
+        error = commands::run(node, &opened, &link, epoch, &inventory) => error,
         () = link.closed() => Error::unavailable("the connection was closed"),
     }
 }
@@ -286,52 +261,9 @@ fn parts(mut chunks: Vec<ChunkReport>, most: usize) -> Vec<Inventory> {
     }
 }
 
-/// How long to wait before the next question to a master.
-struct Backoff {
-    last: Duration,
-    started: Instant,
-    seed: u64,
-}
-
-impl Backoff {
-    fn new(seed: u64, now: Instant) -> Backoff {
-        Backoff { last: BACKOFF.0, started: now, seed: seed | 1 }
-    }
-
-    /// `electing`: the master is alive and knows no leader, or another one.
-    fn next(&mut self, electing: bool, now: Instant) -> Duration {
-        let base = if electing {
-            self.last = BACKOFF.0;
-            if now.duration_since(self.started) < ELECTION { ELECTION_POLL } else { NO_ELECTION_POLL }
-        } else {
-            let base = self.last;
-            self.last = (self.last * 2).min(BACKOFF.1);
-            base
-        };
-        // Three quarters to five quarters, so that servers do not ask in step.
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        base.mul_f64(0.75 + (self.seed % 1000) as f64 / 2000.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_election_is_polled_fast_and_a_dead_master_slowly() {
-        let start = Instant::now();
-        let mut wait = Backoff::new(42, start);
-        for _ in 0..100 {
-            assert!(wait.next(true, start) <= Duration::from_millis(100));
-        }
-        let pauses: Vec<Duration> = (0..10).map(|_| wait.next(false, start)).collect();
-        assert!(pauses[0] < Duration::from_millis(100) && pauses[9] >= BACKOFF.1.mul_f64(0.75));
-        assert!(pauses.iter().all(|pause| *pause <= BACKOFF.1.mul_f64(1.25)));
-        assert!(wait.next(true, start + ELECTION) > Duration::from_millis(100));
-    }
 
     #[test]
     fn an_inventory_has_a_first_and_a_last_part_even_when_empty() {

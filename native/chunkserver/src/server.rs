@@ -12,7 +12,8 @@ use wire::service::Stopper;
 
 use crate::config::ChunkServerConfig;
 use crate::metrics::Metric;
-use crate::node::{Node, Standing};
+use crate::node::Node;
+use crate::standing::Standing;
 use crate::{housekeeping, registration};
 
 /// How long requests in flight may take to finish when stopping.
@@ -64,7 +65,7 @@ impl ChunkServer {
         if self.node.stopping.send_replace(true) {
             return;
         }
-        *self.node.standing.lock() = Standing { state: "stopped".to_string(), ..Standing::default() };
+        *self.node.standing.lock() = Standing::Stopped;
         if tokio::time::timeout(DRAIN, self.node.idle()).await.is_err() {
             tracing::warn!("requests were still running after {DRAIN:?}; their writers resend them elsewhere");
         }
@@ -74,7 +75,7 @@ impl ChunkServer {
             task.abort();
             let _ = task.await;
         }
-        *self.node.standing.lock() = Standing { state: "stopped".to_string(), ..Standing::default() };
+        *self.node.standing.lock() = Standing::Stopped;
         let node = self.node.clone();
         let closing = blocking(move || {
             node.io.stop();
@@ -101,10 +102,10 @@ impl ChunkServer {
             "cluster_id": opened.as_ref().map_or("", |opened| &opened.cluster_id),
             "boot_id": self.node.boot_id,
             "address": self.node.address,
-            "registered": standing.registered,
-            "leader": standing.leader,
-            "epoch": standing.epoch,
-            "state": standing.state,
+            "registered": standing.is_registered(),
+            "leader": standing.leader(),
+            "epoch": standing.epoch(),
+            "state": standing.to_string(),
             "chunks": disks.iter().map(|disk| disk.chunks).sum::<u64>(),
             "bad_chunks": self.node.reports.count(),
             "disks": disks.iter().map(|disk| json!({
@@ -128,7 +129,7 @@ impl ChunkServer {
             out.push(("mooseng_chunkserver_payload_limit_bytes", label(), budget.bytes() as f64));
             out.push(("mooseng_chunkserver_payload_waits_total", label(), budget.waits() as f64));
         }
-        let registered = self.node.standing.lock().registered;
+        let registered = self.node.standing.lock().is_registered();
         out.push(("mooseng_chunkserver_registered", vec![], f64::from(u8::from(registered))));
         out.push(("mooseng_chunkserver_bad_chunks", vec![], self.node.reports.count() as f64));
         let disks = self.node.opened().map(|opened| opened.disks.lock().clone()).unwrap_or_default();

@@ -287,6 +287,21 @@ async fn a_leader_that_hangs_is_left_within_three_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn masters_that_hang_cost_a_registration_half_a_second_each() {
+    let hanging = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let own = RunningMaster::start(CLUSTER, true).await;
+    let disk = tempfile::tempdir().unwrap();
+    let mut config = config(1, disk.path());
+    config.masters = hanging.iter().map(|master| master.local_addr().unwrap().to_string()).collect();
+    config.masters.push(own.address.to_string());
+    let started = Instant::now();
+    let server = ChunkServer::start(config).await.unwrap();
+    own.registered(1).await;
+    assert!(started.elapsed() < Duration::from_millis(1700), "{:?}", started.elapsed());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_copy_command_ends_the_one_before() {
     let Registered { running: target, master } = registered().await;
     let source = server_at(&master, 2).await;

@@ -176,10 +176,13 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use wire::proto::DiskCondition;
+
     use super::*;
 
     fn disk(path: &str, epoch: u64, remembered: u64) -> DiskStatus {
-        DiskStatus { path: path.into(), state: "ok".into(), chunks: 1, epoch, remembered, ..DiskStatus::default() }
+        let condition = DiskCondition::DiskOk as i32;
+        DiskStatus { path: path.into(), condition, chunks: 1, epoch, remembered, ..DiskStatus::default() }
     }
 
     #[test]
@@ -194,13 +197,13 @@ mod tests {
     #[test]
     fn a_disk_without_copies_or_without_writes_is_no_older_image() {
         let empty = DiskStatus { chunks: 0, ..disk("a", 0, 0) };
-        let stuck = DiskStatus { state: "read-only: errors".into(), ..disk("b", 0, 0) };
+        let stuck = DiskStatus { condition: DiskCondition::DiskReadOnly as i32, ..disk("b", 0, 0) };
         assert!(outdated(&[empty, stuck], (5, 80), &[]).is_empty());
     }
 
     #[test]
     fn a_registration_is_remembered_when_all_disks_that_can_do() {
-        let failed = DiskStatus { state: "failed: gone".into(), ..disk("c", 0, 0) };
+        let failed = DiskStatus { condition: DiskCondition::DiskFailed as i32, ..disk("c", 0, 0) };
         assert_eq!(remembered_by_all(&[disk("a", 5, 9), disk("c", 5, 7), failed.clone()], 5), Some(7));
         assert_eq!(remembered_by_all(&[disk("a", 5, 0), disk("b", 4, 0)], 5), None);
         assert_eq!(remembered_by_all(&[failed], 5), None);

@@ -43,7 +43,7 @@ pub async fn watch(config: MasterConfig, hello: Hello, said: Said) {
 
 async fn ask(links: &Links, id: u32, address: &str) -> Result<Option<MasterView>> {
     let deadline = Deadline::after(ANSWER_WITHIN);
-    let link = links.get(address).await?;
+    let link = links.get_node(Role::Master, id, address, 0).await?;
     let view: ClusterView = link.call(Method::View, &ViewRequest::default(), None, deadline).await?.decode()?;
     Ok(view.masters.into_iter().find(|master| master.node_id == id))
 }

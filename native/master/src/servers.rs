@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use meta::ServerState;
 use wire::Peer;
-use wire::proto::{DiskStatus, ServerHello, SetServerUp};
+use wire::proto::{DiskCondition, DiskStatus, ServerHello, SetServerUp};
 
 /// A lost connection counts as a dead server only after this long: a restart of the network path is quicker.
 const RECONNECT_GRACE: Duration = Duration::from_secs(1);
@@ -130,7 +130,8 @@ impl Servers {
     pub fn capacity(&self, copies: usize) -> (u64, u64) {
         let (mut total, mut free) = (Vec::new(), Vec::new());
         for server in self.by_id.values().filter(|registered| registered.contact.lost.is_none()) {
-            let writable: Vec<_> = server.disks.iter().filter(|disk| disk.state == "ok").collect();
+            let writable: Vec<_> =
+                server.disks.iter().filter(|disk| disk.condition() == DiskCondition::DiskOk).collect();
             if !writable.is_empty() {
                 total.push(server.disks.iter().map(|disk| disk.total_bytes).sum());
                 free.push(writable.iter().map(|disk| disk.free_bytes).sum());

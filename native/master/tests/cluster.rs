@@ -15,7 +15,7 @@ async fn names_made_through_the_leader_are_there_and_followers_point_to_it() {
 
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
-    let (link, _) = connect(cluster.master(follower).address(), Role::Client, 0).await.unwrap();
+    let link = connect(cluster.master(follower).address(), Role::Client, 0).await.unwrap();
     let lookup = Op::Lookup(proto::Lookup { parent: 1, name: b"a".to_vec() });
     let request = NameRequest { op: Some(lookup), ..NameRequest::default() };
     let error = ask::<_, NameReply>(&link, Method::Name, &request).await.unwrap_err();

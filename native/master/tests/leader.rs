@@ -272,7 +272,7 @@ fn hello(id: u32, remembered: Option<proto::Position>, highest_chunk: u64) -> pr
 
 async fn say(cluster: &Cluster, hello: &proto::ServerHello) -> base::Result<proto::ServerWelcome> {
     let address = cluster.master(cluster.leader().await).address().to_string();
-    let (link, _orders) = common::connect(&address, proto::Role::Chunkserver, hello.server_id).await?;
+    let link = common::connect(&address, proto::Role::Chunkserver, hello.server_id).await?;
     common::ask(&link, Method::ServerHello, hello).await
 }
 
@@ -330,10 +330,10 @@ async fn copies_unknown_to_put_back_masters_are_kept_until_an_operator_lets_them
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_with_an_older_epoch_than_confirmed_is_named_as_outdated() {
     let cluster = Cluster::single().await;
-    let disk =
-        |epoch| proto::DiskStatus { path: "/d".into(), state: "ok".into(), chunks: 1, epoch, ..Default::default() };
+    let condition = proto::DiskCondition::DiskOk as i32;
+    let disk = |epoch| proto::DiskStatus { path: "/d".into(), condition, chunks: 1, epoch, ..Default::default() };
     let address = cluster.master(cluster.leader().await).address().to_string();
-    let (link, _orders) = common::connect(&address, proto::Role::Chunkserver, 1).await.unwrap();
+    let link = common::connect(&address, proto::Role::Chunkserver, 1).await.unwrap();
     let register = |epoch| proto::ServerHello { disks: vec![disk(epoch)], ..hello(1, None, 0) };
     let ask = |epoch| {
         let (link, hello) = (link.clone(), register(epoch));

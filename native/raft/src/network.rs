@@ -96,7 +96,7 @@ impl Peers {
     ) -> base::Result<R> {
         let deadline = Deadline::after(timeout);
         let outcome = async {
-            let link = tokio::time::timeout(deadline.left(), links.get(address))
+            let link = tokio::time::timeout(deadline.left(), member(links, id, address))
                 .await
                 .map_err(|_| Error::unavailable(format!("{address} could not be reached in time")))??;
             link.call(method, request, None, deadline).await?.decode()
@@ -125,6 +125,11 @@ impl Peers {
         }
         outcome
     }
+}
+
+/// A connection to member `id`, and to no other master that may listen at its address.
+async fn member(links: &Links, id: u64, address: &str) -> base::Result<Arc<Link>> {
+    links.get_node(proto::Role::Master, id as u32, address, 0).await
 }
 
 fn rpc_error(error: Error) -> RPCError<Types> {
@@ -222,7 +227,7 @@ impl Network {
             };
             let last = offset + length == snapshot.bytes;
             let deadline = Deadline::after(if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT });
-            let link = self.peers.bulk.get(&address).await?;
+            let link = member(&self.peers.bulk, self.target, &address).await?;
             let reply = link.call(Method::RaftSnapshot, &request, Some(Arc::new(piece)), deadline).await?;
             let reply: proto::SnapshotReply = reply.decode()?;
             let theirs = vote_from_proto(reply.vote)?;
@@ -304,7 +309,8 @@ impl RaftNetworkV2<Types> for Network {
                 let link = link.clone();
                 async move {
                     let reply = async {
-                        let link: &Arc<Link> = link.get_or_try_init(|| this.peers.appends.get(address)).await?;
+                        let link: &Arc<Link> =
+                            link.get_or_try_init(|| member(&this.peers.appends, this.target, address)).await?;
                         let deadline = Deadline::after(this.peers.append_timeout);
                         link.call(Method::RaftAppend, &request, None, deadline).await?.decode()
                     };

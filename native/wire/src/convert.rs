@@ -50,6 +50,6 @@ impl From<proto::Error> for Error {
 impl proto::DiskStatus {
     /// Whether what is there can still be changed; a full disk takes overwrites and deletes.
     pub fn takes_writes(&self) -> bool {
-        self.state == "ok" || self.state == "full"
+        matches!(self.condition(), proto::DiskCondition::DiskOk | proto::DiskCondition::DiskFull)
     }
 }

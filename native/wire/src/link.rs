@@ -10,20 +10,19 @@ use base::{Buffer, Error, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::frame::{Frame, Kind, read_frame};
 use crate::method::Method;
 use crate::outbox::{Outbox, When, closed};
 use crate::proto;
+use crate::pushes::Pushes;
+use crate::stream::{self, Reader};
 
 /// Rises with any change that an older peer would misread.
 pub const PROTOCOL_VERSION: u32 = 2;
 /// Requests that one connection may have in flight. More only queue at the other side.
 const CREDITS: usize = 256;
-/// Pushes that may wait for the receiver; past that the connection stops reading.
-const PUSHES: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
@@ -58,6 +57,7 @@ pub struct Link {
     credits: Semaphore,
     /// What the other side said of itself.
     pub peer: proto::Hello,
+    pushes: Arc<Pushes>,
     over: watch::Receiver<bool>,
     reader: tokio::task::AbortHandle,
 }
@@ -65,23 +65,13 @@ pub struct Link {
 impl Link {
     /// Connect, exchange hellos, refuse another cluster.
     pub async fn connect(address: &str, config: &LinkConfig) -> Result<Arc<Link>> {
-        Ok(Link::connect_with_pushes(address, config).await?.0)
-    }
-
-    /// As `connect`; frames that the other side pushes arrive on the receiver.
-    pub async fn connect_with_pushes(address: &str, config: &LinkConfig) -> Result<(Arc<Link>, mpsc::Receiver<Frame>)> {
         let deadline = Deadline::after(config.connect_timeout);
-        let stream = tokio::time::timeout(deadline.left(), TcpStream::connect(address))
-            .await
-            .map_err(|_| Error::unavailable(format!("no answer from {address} within {:?}", config.connect_timeout)))?
-            .map_err(|error| Error::from(error).context(format!("connecting to {address}")))?;
-        tune(&stream)?;
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = stream::connect(address, deadline).await?;
         let outbox = Outbox::new(writer);
         let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
-        let (pushes, pushed) = mpsc::channel(PUSHES);
+        let pushes: Arc<Pushes> = Arc::default();
         let (over_sender, over) = watch::channel(false);
-        let task = tokio::spawn(receive(reader, waiting.clone(), outbox.clone(), pushes, over_sender));
+        let task = tokio::spawn(receive(reader, waiting.clone(), outbox.clone(), pushes.clone(), over_sender));
         let mut link = Link {
             address: address.to_string(),
             outbox,
@@ -89,6 +79,7 @@ impl Link {
             next_id: AtomicU64::new(1),
             credits: Semaphore::new(CREDITS),
             peer: proto::Hello::default(),
+            pushes,
             over,
             reader: task.abort_handle(),
         };
@@ -96,7 +87,7 @@ impl Link {
         let peer: proto::Hello = reply.decode()?;
         check_hello(&config.hello, &peer).map_err(|error| error.context(format!("{address} was refused")))?;
         link.peer = peer;
-        Ok((Arc::new(link), pushed))
+        Ok(Arc::new(link))
     }
 
     /// Send one request and wait for its answer. A passed deadline means *unknown*: it may have been carried out.
@@ -157,6 +148,12 @@ impl Link {
         *self.over.borrow()
     }
 
+    /// The next frame that the other side sent unasked; each goes to one caller. `None` after the connection's last one.
+    /// Too many that nobody takes end the connection.
+    pub async fn pushed(&self) -> Option<Frame> {
+        self.pushes.take().await
+    }
+
     /// Wait for the end of the connection.
     pub async fn closed(&self) {
         let _ = self.over.clone().wait_for(|over| *over).await;
@@ -188,18 +185,20 @@ impl Drop for Forget<'_> {
 }
 
 async fn receive(
-    reader: tokio::net::tcp::OwnedReadHalf,
+    mut reader: Reader,
     waiting: Arc<Waiting>,
     outbox: Arc<Outbox>,
-    pushes: mpsc::Sender<Frame>,
+    pushes: Arc<Pushes>,
     over: watch::Sender<bool>,
 ) {
-    let mut reader = tokio::io::BufReader::with_capacity(32 << 10, reader);
     let error = loop {
         match read_frame(&mut reader).await {
             Ok(Some(frame)) => {
                 if frame.kind == Kind::Push {
-                    let _ = pushes.send(frame).await;
+                    if let Err(error) = pushes.put(frame) {
+                        tracing::warn!(%error, "connection ended");
+                        break error;
+                    }
                 } else if let Some(sender) = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&frame.id)) {
                     let _ = sender.send(Ok(frame));
                 }
@@ -209,6 +208,7 @@ async fn receive(
         }
     };
     outbox.close();
+    pushes.end();
     for (_, sender) in waiting.lock().take().unwrap_or_default() {
         let _ = sender.send(Err(error.clone()));
     }
@@ -221,20 +221,6 @@ fn answer(frame: Frame) -> Result<Reply> {
         Kind::Failure => Err(decode::<proto::Error>(&frame.message)?.into()),
         Kind::Request | Kind::Push => Err(Error::integrity("a request arrived where a reply was due")),
     }
-}
-
-pub(crate) fn tune(stream: &TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    // A peer whose machine vanished is noticed without waiting for the kernel's two hours.
-    socket.set_tcp_keepalive(
-        &socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(5))
-            .with_interval(Duration::from_secs(2))
-            .with_retries(3),
-    )?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
-    Ok(())
 }
 
 /// Both sides must speak one protocol and, where both know theirs, be of one cluster.
@@ -255,6 +241,14 @@ pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn node_name(role: proto::Role, node_id: u32) -> String {
+    match role {
+        proto::Role::Client => "a client".to_string(),
+        proto::Role::Master => format!("master {node_id}"),
+        proto::Role::Chunkserver => format!("chunkserver {node_id}"),
+    }
 }
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
@@ -308,6 +302,21 @@ impl Links {
                 Err(error)
             }
         }
+    }
+
+    /// As `get_lane`, but only to the node that is meant: another one may listen at its address by now.
+    pub async fn get_node(&self, role: proto::Role, node_id: u32, address: &str, lane: usize) -> Result<Arc<Link>> {
+        let link = self.get_lane(address, lane).await?;
+        if (link.peer.role(), link.peer.node_id) == (role, node_id) {
+            return Ok(link);
+        }
+        self.forget(address);
+        let (found, wanted) = (node_name(link.peer.role(), link.peer.node_id), node_name(role, node_id));
+        let mend = match role {
+            proto::Role::Chunkserver => "refresh the chunk map",
+            proto::Role::Master | proto::Role::Client => "correct the addresses of the masters",
+        };
+        Err(Error::unavailable(format!("{address} is {found} and not {wanted}; {mend}")))
     }
 
     fn slot(&self, key: &(String, usize), now: Instant) -> Slot {

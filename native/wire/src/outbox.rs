@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use base::{Buffer, Error, Result};
 use parking_lot::Mutex;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::budget::Held;
 use crate::frame::{HEADER_BYTES, Kind, encode_header};
+use crate::stream::Writer;
 
 /// Bytes that may wait in one connection before senders wait themselves: 16 full frames. Smaller starves a fast
 /// link, larger only hides a slow one.
@@ -54,14 +54,14 @@ struct Queue {
 }
 
 pub struct Outbox {
-    stream: OwnedWriteHalf,
+    stream: Writer,
     queue: Mutex<Queue>,
     filled: Notify,
     drained: Notify,
 }
 
 impl Outbox {
-    pub fn new(stream: OwnedWriteHalf) -> Arc<Outbox> {
+    pub fn new(stream: Writer) -> Arc<Outbox> {
         let outbox =
             Arc::new(Outbox { stream, queue: Mutex::default(), filled: Notify::new(), drained: Notify::new() });
         tokio::spawn(outbox.clone().drain());
@@ -137,7 +137,7 @@ impl Outbox {
                 *slot = IoSlice::new(&piece.bytes()[skip..]);
                 count += 1;
             }
-            match self.stream.try_write_vectored(&slices[..count]) {
+            match self.stream.try_write(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => queue.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -175,7 +175,7 @@ impl Outbox {
     /// Refuse further frames and end the task; the peer sees the end of the stream.
     pub fn close(&self) {
         self.queue.lock().closed = true;
-        let _ = socket2::SockRef::from(self.stream.as_ref()).shutdown(std::net::Shutdown::Both);
+        self.stream.shutdown();
         self.filled.notify_one();
         self.drained.notify_waiters();
     }

@@ -10,7 +10,7 @@ use base::{Error, ErrorKind, Result};
 
 use crate::link::{Link, LinkConfig, Links};
 use crate::method::Method;
-use crate::proto::{Empty, Replica};
+use crate::proto::{Empty, Replica, Role};
 use crate::pulse::{Pulse, Pulses, SUSPECT_AFTER, Silence, TICK};
 
 /// A ping's own deadline; the pulse decides long before.
@@ -44,20 +44,13 @@ impl Peers {
     async fn checked(&self, links: &Links, replica: &Replica, lane: usize, deadline: Deadline) -> Result<Arc<Link>> {
         // Callers share one attempt at a time; the outer limit keeps the last of them from waiting for all attempts.
         let limit = deadline.left().min(self.connect_timeout);
-        let outcome = tokio::time::timeout(limit, links.get_lane(&replica.address, lane)).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("{} cannot be reached", replica.address)))
+        let (id, address) = (replica.server_id, &replica.address);
+        let connecting = links.get_node(Role::Chunkserver, id, address, lane);
+        let outcome = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, libc::ETIMEDOUT, format!("{address} cannot be reached")))
         });
         // Whatever kept us from connecting, a foreign cluster included, makes this server unusable.
-        let link = outcome.map_err(|error| error.with_failed(replica.server_id))?;
-        if link.peer.node_id != replica.server_id {
-            links.forget(&replica.address);
-            let sentence = format!(
-                "{} is chunkserver {} and not {}; refresh the chunk map",
-                replica.address, link.peer.node_id, replica.server_id
-            );
-            return Err(Error::unavailable(sentence).with_failed(replica.server_id));
-        }
-        Ok(link)
+        outcome.map_err(|error| error.with_failed(id))
     }
 
     /// The connection may hang, or be dead without saying so: the next call starts with a new one.

@@ -10,15 +10,15 @@ use base::limits::MAX_MESSAGE_BYTES;
 use base::{Buffer, Error, Result};
 use bytes::Bytes;
 use prost::Message;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::budget::{Budget, OUTSIDE};
-use crate::frame::{Frame, Kind, read_frame, read_head};
-use crate::link::{check_hello, decode, tune};
+use crate::frame::{Frame, Kind, read_head};
+use crate::link::{check_hello, decode};
 use crate::method::Method;
 use crate::outbox::{Outbox, When};
 use crate::proto;
+use crate::stream::{Accepted, Listener};
 
 /// Requests of one connection that run at a time; then its socket is not read.
 const IN_FLIGHT: usize = 256;
@@ -26,6 +26,8 @@ const IN_FLIGHT: usize = 256;
 const CONNECTIONS: usize = 4096;
 /// How long a new connection may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest hello: room for an identity. Nobody knows yet who sends it, so it gets no more.
+const HELLO_BYTES: usize = 64 << 10;
 /// How long a payload may take to arrive once it has its part of the budget: a sender that stalls must give it back.
 const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -120,29 +122,18 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     stop: watch::Sender<bool>,
 }
 
 impl Server {
     pub async fn bind(address: &str) -> Result<Server> {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            let mend = if error.kind() == std::io::ErrorKind::AddrInUse {
-                "; end the process that holds it, or choose another port"
-            } else {
-                ""
-            };
-            Error::new(
-                base::ErrorKind::Unavailable,
-                error.raw_os_error().unwrap_or(libc::EIO),
-                format!("cannot listen on {address}: {error}{mend}"),
-            )
-        })?;
+        let listener = Listener::bind(address).await?;
         Ok(Server { listener, stop: watch::channel(false).0 })
     }
 
     pub fn address(&self) -> Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+        self.listener.address()
     }
 
     /// Ends `run` and every connection.
@@ -159,15 +150,15 @@ impl Server {
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                Ok((stream, address)) => {
+                Ok(accepted) => {
                     let Ok(permit) = room.clone().try_acquire_owned() else {
-                        tracing::warn!(%address, "connection refused: {CONNECTIONS} are open");
+                        tracing::warn!(address = %accepted.address, "connection refused: {CONNECTIONS} are open");
                         continue;
                     };
                     let (handler, mut stop) = (handler.clone(), self.stop.subscribe());
                     tokio::spawn(async move {
                         tokio::select! {
-                            () = serve(stream, address, handler) => {}
+                            () = serve(accepted, handler) => {}
                             _ = stop.wait_for(|stop| *stop) => {}
                         }
                         drop(permit);
@@ -209,12 +200,9 @@ impl<H: Handler> Drop for Closing<H> {
     }
 }
 
-async fn serve<H: Handler>(stream: TcpStream, address: SocketAddr, handler: Arc<H>) {
-    if tune(&stream).is_err() {
-        return;
-    }
-    let (reader, writer) = stream.into_split();
-    let mut reader = tokio::io::BufReader::with_capacity(32 << 10, reader);
+async fn serve<H: Handler>(accepted: Accepted, handler: Arc<H>) {
+    let address = accepted.address;
+    let Ok((mut reader, writer)) = accepted.open() else { return };
     let outbox = Outbox::new(writer);
     let theirs = match tokio::time::timeout(HELLO_TIMEOUT, greet(&mut reader, &outbox, &*handler)).await {
         Ok(Ok(theirs)) => theirs,
@@ -310,8 +298,15 @@ async fn greet<H: Handler>(
     outbox: &Outbox,
     handler: &H,
 ) -> Result<proto::Hello> {
-    let frame = read_frame(reader).await?.ok_or_else(crate::outbox::closed)?;
+    let frame = read_head(reader, HELLO_BYTES).await?.ok_or_else(crate::outbox::closed)?;
     let outcome = (|| {
+        if frame.skipped > 0 || frame.payload_len > 0 {
+            let sent = frame.skipped + frame.payload_len;
+            return Err(Error::namespace(
+                libc::EMSGSIZE,
+                format!("a hello of {sent} bytes is longer than {HELLO_BYTES}"),
+            ));
+        }
         if frame.kind != Kind::Request || frame.method != Method::Hello as u16 {
             return Err(Error::namespace(libc::EPROTO, "the first frame must be a hello"));
         }

@@ -14,7 +14,7 @@ WELL = Facts(
     term=3,
     masters={"master-1": True, "master-2": True},
     servers={"chunkserver-1": True},
-    disks={"chunkserver-1 /d": "ok"},
+    disks={"chunkserver-1 /d": (True, "ok")},
     clients={"client-1": True},
     processes={"master-1": 10.0, "chunkserver-1": 11.0},
     sessions={1: "client-1"},
@@ -60,7 +60,7 @@ def test_nodes_that_go_and_come_are_told_once_each_way() -> None:
 
 
 def test_a_disk_that_fails_and_a_server_that_is_new_are_told() -> None:
-    assert told(WELL, replace(WELL, disks={"chunkserver-1 /d": "failed: EIO"})) == [
+    assert told(WELL, replace(WELL, disks={"chunkserver-1 /d": (False, "failed: EIO")})) == [
         ("bad", "disk chunkserver-1 /d is failed: EIO (was ok)")
     ]
     assert told(WELL, replace(WELL, servers={**WELL.servers, "chunkserver-2": True})) == [

@@ -38,7 +38,9 @@ def view(leader: int = 1, term: int = 4, *, own: bool = False, **more: Any) -> c
                 address=f"s:{number}",
                 up=True,
                 chunks=10,
-                disks=[cluster_pb2.DiskStatus(path="/d", total_bytes=100, free_bytes=40, state="ok")],
+                disks=[
+                    cluster_pb2.DiskStatus(path="/d", total_bytes=100, free_bytes=40, condition=cluster_pb2.DISK_OK)
+                ],
             )
             for number in (1, 2, 3)
         ],

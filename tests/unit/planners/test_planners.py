@@ -9,9 +9,15 @@ from mooseng_py.master.planners import HealingBudget, PlannerSettings, plan, pla
 from mooseng_py.master.planners.healing import cost_bytes
 from mooseng_py.master.planners.weights import CHUNK_BYTES
 from mooseng_py.proto.cluster_pb2 import (
+    DISK_FAILED,
+    DISK_FULL,
+    DISK_OK,
+    DISK_READ_ONLY,
+    DISK_UNKNOWN,
     ChunkState,
     ChunkTrouble,
     ClusterView,
+    DiskCondition,
     DiskStatus,
     OrphanChunk,
     ServerView,
@@ -19,16 +25,19 @@ from mooseng_py.proto.cluster_pb2 import (
 
 GIB = 1 << 30
 IDS = range(1, 6)
+_CONDITIONS: list[DiskCondition] = [DISK_OK, DISK_OK, DISK_FULL, DISK_READ_ONLY, DISK_FAILED, DISK_UNKNOWN]
 
 
-def server(number: int, *, up: bool = True, free: int = 100 * GIB, weight: int = 100, state: str = "ok") -> ServerView:
+def server(
+    number: int, *, up: bool = True, free: int = 100 * GIB, weight: int = 100, condition: DiskCondition = DISK_OK
+) -> ServerView:
     return ServerView(
         server_id=number,
         up=up,
         weight=weight,
         inventory_known=up,
         last_seen_ms=0 if up else 60_000,
-        disks=[DiskStatus(path="/d", free_bytes=free, state=state)],
+        disks=[DiskStatus(path="/d", free_bytes=free, condition=condition)],
     )
 
 
@@ -57,7 +66,7 @@ def views(draw: st.DrawFn) -> ClusterView:
             disks=[
                 DiskStatus(
                     free_bytes=draw(st.sampled_from([0, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES, 100 * GIB])),
-                    state=draw(st.sampled_from(["ok", "ok", "full", "read-only", "failed: EIO"])),
+                    condition=draw(st.sampled_from(_CONDITIONS)),
                 )
                 for _ in range(draw(st.integers(0, 2)))
             ],
@@ -106,7 +115,7 @@ def test_a_copy_is_never_planned_onto_a_server_of_the_set_or_without_room(
         assert any(heal.target not in t.chunk.servers and heal.source in good(t) for t in found)
         target = servers[heal.target]
         assert target.up
-        assert any(disk.state == "ok" and disk.free_bytes >= CHUNK_BYTES for disk in target.disks)
+        assert any(disk.condition == DISK_OK and disk.free_bytes >= CHUNK_BYTES for disk in target.disks)
 
 
 @given(views(), budgets)
@@ -126,7 +135,9 @@ def test_the_budget_is_kept_and_each_chunk_gets_one_intent(cluster: ClusterView,
         running = sum(cost_bytes(chunk) for chunk in cluster.healing if chunk.heal_target == number)
         assert own == 0 or own + running <= budget.bytes_per_server
         promised = sum(heal.target == number for heal in healing.heal) * CHUNK_BYTES
-        free = sum(d.free_bytes for s in cluster.servers if s.server_id == number for d in s.disks if d.state == "ok")
+        free = sum(
+            d.free_bytes for s in cluster.servers if s.server_id == number for d in s.disks if d.condition == DISK_OK
+        )
         assert promised <= free
     assert len(healing.drop) <= budget.drops
     touched = [heal.chunk_id for heal in healing.heal] + [drop.chunk_id for drop in healing.drop]
@@ -191,7 +202,7 @@ def test_weights_follow_free_space_and_are_zero_where_nothing_fits() -> None:
             server(1, free=100 * GIB, weight=0),
             server(2, free=50 * GIB, weight=0),
             server(3, free=CHUNK_BYTES - 1),
-            server(4, state="read-only"),
+            server(4, condition=DISK_READ_ONLY),
             server(5, up=False, free=0, weight=7),
         ],
         [],

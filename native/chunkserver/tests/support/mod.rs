@@ -188,6 +188,7 @@ pub fn rot(folder: &Path, needle: &[u8]) {
 }
 
 /// Says hello as server `server_id` would, then only swallows bytes.
+#[allow(clippy::disallowed_types)] // No server of ours would.
 pub async fn frozen_after_hello(server_id: u32) -> Replica {
     use prost::Message;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -11,7 +11,7 @@ use wire::proto::name_request::Op;
 use super::write::know_body;
 use super::{Drive, FileRef};
 use crate::file::{CELL_BYTES, Taken};
-use crate::peers::backoff::jittered;
+use wire::backoff::jittered;
 
 /// Between two questions for a small file that another client appends to just now.
 const ASK_AGAIN: Duration = Duration::from_millis(4);

@@ -17,7 +17,7 @@ use super::{Drive, FileRef};
 use crate::file::{Event, Fetched, Patch, chain};
 use crate::metrics::add;
 use crate::peers::Failure;
-use crate::peers::backoff::Backoff;
+use wire::backoff::Backoff;
 
 /// How long one copy may take before it counts as failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(4);

@@ -18,7 +18,7 @@ use crate::file::{
 };
 use crate::metrics::add;
 use crate::peers::Failure;
-use crate::peers::backoff::jittered;
+use wire::backoff::jittered;
 
 /// How long a chain of living servers may take for one piece; each hop gives up a little earlier and names the next.
 /// Below what a stalled disk needs now and then, healthy copies would be dropped.

@@ -1,6 +1,5 @@
 //! The way to the masters, with one session, and to the chunkservers; counters. Knows nothing of files.
 
-pub mod backoff;
 mod masters;
 pub mod releases;
 mod servers;
@@ -14,6 +13,7 @@ use base::time::Deadline;
 use base::{Error, ErrorKind, Reason, Result};
 use parking_lot::RwLock;
 use prost::Message;
+use wire::backoff::random;
 use wire::link::PROTOCOL_VERSION;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Credentials, NameReply, NameRequest, RenewReply, RenewSession};
@@ -21,7 +21,6 @@ use wire::{LinkConfig, Method};
 
 use crate::config::ClientConfig;
 use crate::metrics::{Metrics, add};
-use backoff::random;
 use masters::{Masters, Verdict};
 use releases::Releases;
 use servers::Servers;

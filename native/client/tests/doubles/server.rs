@@ -32,6 +32,7 @@ pub struct DoubleServer {
 
 impl DoubleServer {
     /// Listens behind a relay, which can be paused: then bytes go in and nothing comes out.
+    #[allow(clippy::disallowed_types)] // The relay knows nothing of frames.
     pub async fn start(id: u32) -> Arc<DoubleServer> {
         let server = Server::bind("127.0.0.1:0").await.unwrap();
         let inner = server.address().unwrap().to_string();

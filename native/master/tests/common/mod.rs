@@ -12,14 +12,13 @@ use base::time::Deadline;
 use base::{Error, Result};
 use master::{Master, MasterConfig};
 use prost::Message;
-use tokio::sync::mpsc;
 use wire::proto::server_command::Command;
 use wire::proto::{
     self, ChunkReport, ClusterView, CommandResult, Credentials, Heartbeat, HeartbeatReply, Hello, Inventory, NameReply,
     NameRequest, RenewReply, RenewSession, Role, ServerCommand, ServerHello, ServerWelcome, ViewRequest,
     name_request::Op,
 };
-use wire::{Frame, Link, LinkConfig, Method};
+use wire::{Link, LinkConfig, Method};
 
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -132,9 +131,9 @@ fn hello(role: Role, node_id: u32) -> Hello {
     }
 }
 
-pub async fn connect(address: &str, role: Role, node_id: u32) -> Result<(Arc<Link>, mpsc::Receiver<Frame>)> {
+pub async fn connect(address: &str, role: Role, node_id: u32) -> Result<Arc<Link>> {
     let config = LinkConfig { hello: hello(role, node_id), connect_timeout: Duration::from_secs(2) };
-    Link::connect_with_pushes(address, &config).await
+    Link::connect(address, &config).await
 }
 
 /// A client session that finds the leader anew for each request that fails.
@@ -168,7 +167,7 @@ impl Client {
             return Ok(link.clone());
         }
         for address in &self.addresses {
-            let Ok((link, _)) = connect(address, Role::Client, 0).await else { continue };
+            let Ok(link) = connect(address, Role::Client, 0).await else { continue };
             let deadline = Deadline::after(Duration::from_secs(2));
             let Ok(reply) = link.call(Method::View, &ViewRequest::default(), None, deadline).await else { continue };
             if reply.decode::<ClusterView>()?.is_leader {
@@ -281,17 +280,16 @@ impl Client {
 pub struct ServerDouble {
     pub id: u32,
     pub link: Arc<Link>,
-    pub orders: mpsc::Receiver<Frame>,
     pub epoch: u64,
 }
 
 impl ServerDouble {
     pub async fn register(address: &str, id: u32, boot_id: u64) -> Result<ServerDouble> {
-        let (link, orders) = connect(address, Role::Chunkserver, id).await?;
+        let link = connect(address, Role::Chunkserver, id).await?;
         let disk = proto::DiskStatus {
             total_bytes: 3000,
             free_bytes: 1500,
-            state: "ok".into(),
+            condition: proto::DiskCondition::DiskOk as i32,
             ..proto::DiskStatus::default()
         };
         let request = ServerHello {
@@ -304,7 +302,7 @@ impl ServerDouble {
             ..ServerHello::default()
         };
         let welcome: ServerWelcome = ask(&link, Method::ServerHello, &request).await?;
-        Ok(ServerDouble { id, link, orders, epoch: welcome.epoch })
+        Ok(ServerDouble { id, link, epoch: welcome.epoch })
     }
 
     pub async fn at(cluster: &Cluster, id: u32) -> ServerDouble {
@@ -344,7 +342,7 @@ impl ServerDouble {
 
     pub async fn next_order(&mut self) -> ServerCommand {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, self.orders.recv()).await.expect("an order").unwrap();
+            let frame = tokio::time::timeout(PATIENCE, self.link.pushed()).await.expect("an order").unwrap();
             let order = ServerCommand::decode(frame.message).unwrap();
             let Some(Command::Digest(_)) = &order.command else { return order };
             // Whether it is there, before writers are made to wait for it.

@@ -1,4 +1,4 @@
-//! How long to wait before the next try: doubling, jittered, so that clients do not come back all at once.
+//! How long to wait before the next try: doubling, jittered, so that those who ask do not come back all at once.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub fn random() -> u64 {
 }
 
 /// The wait after `tries` failures: between half and all of 10 ms x 2^tries, or of `longest`.
-fn delay(tries: u32, longest: Duration, random: u64) -> Duration {
+pub fn pause(tries: u32, longest: Duration, random: u64) -> Duration {
     let full = FIRST.saturating_mul(1 << tries.min(10)).min(longest);
     full / 2 + full.mul_f64((random % 1024) as f64 / 2048.0)
 }
@@ -39,7 +39,7 @@ impl Backoff {
     }
 
     pub async fn wait(&mut self) {
-        tokio::time::sleep(delay(self.tries, self.longest, random())).await;
+        tokio::time::sleep(pause(self.tries, self.longest, random())).await;
         self.tries = self.tries.saturating_add(1);
     }
 }
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn waits_double_with_jitter_and_stay_below_the_longest() {
-        let delay = |tries, random| delay(tries, LONGEST, random);
-        assert!(delay(0, 0) >= Duration::from_millis(5) && delay(0, 1023) <= Duration::from_millis(10));
-        assert!(delay(3, 0) >= Duration::from_millis(40));
-        assert!(delay(u32::MAX, u64::MAX) <= LONGEST);
+        let pause = |tries, random| pause(tries, LONGEST, random);
+        assert!(pause(0, 0) >= Duration::from_millis(5) && pause(0, 1023) <= Duration::from_millis(10));
+        assert!(pause(3, 0) >= Duration::from_millis(40));
+        assert!(pause(u32::MAX, u64::MAX) <= LONGEST);
     }
 }
