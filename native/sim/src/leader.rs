@@ -77,13 +77,19 @@ impl Leader {
         }
     }
 
-    fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
+    pub fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
         self.ops += 1;
         let command = Command { now_ns: (now * 1000) as i64, seed: self.ops, what: Some(what) };
-        self.state.apply(&command)
+        self.state.apply_at(self.ops, &command)
     }
 
-    fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
+    /// Put the log back to where this state was. -> the state that was there.
+    pub fn restore(&mut self, state: State) -> State {
+        self.ops = state.position().index;
+        std::mem::replace(&mut self.state, state)
+    }
+
+    pub fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
         let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
         let (applied, events) = self.apply(now, what);
         let reply = match applied {
@@ -98,6 +104,7 @@ impl Leader {
         let config =
             Bootstrap { cluster_id: "sim".into(), copies: COPIES as u32, min_copies: 2, inline_limit: INLINE_LIMIT };
         let _ = self.admin(0, Admin::Bootstrap(config));
+        let _ = self.admin(0, Admin::BeginHistory(BeginHistory { mark: 1 }));
     }
 
     /// One file that is written and cut, one that is appended to.
