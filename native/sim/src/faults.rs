@@ -54,6 +54,8 @@ pub struct Plan {
     pub slow: u64,
     pub late: u64,
     pub lost: u64,
+    /// A disk may take so long to make a chunk stable.
+    pub sync: Time,
     /// Longest pause between two operations of a client.
     pub think: Time,
     /// Appends to the log, of a thousand operations.
@@ -73,6 +75,7 @@ impl Plan {
             slow: [0, 5, 30][random.below(3) as usize],
             late: [0, 0, 4][random.below(3) as usize],
             lost: [0, 0, 5][random.below(3) as usize],
+            sync: [0, 0, 400 * MS][random.below(3) as usize],
             think: [20 * MS, 300 * MS, 2 * SECOND][random.below(3) as usize],
             appends: [0, 200, 600][random.below(3) as usize],
             span: [2048, 64 << 10, 256 << 10][random.below(3) as usize],

@@ -211,10 +211,14 @@ impl World {
     }
 
     fn answer(&mut self, id: usize, reply: ReplyTo, outcome: Outcome) {
+        self.answer_after(0, id, reply, outcome);
+    }
+
+    fn answer_after(&mut self, wait: Time, id: usize, reply: ReplyTo, outcome: Outcome) {
         if self.is_lost() {
             return;
         }
-        let travel = self.travel();
+        let travel = wait + self.travel();
         let server_id = self.servers[id].id;
         let step = match reply {
             ReplyTo::Client { id, life, call } => {
@@ -249,8 +253,10 @@ impl World {
             let pending = self.servers[id].keep(Pending::CopyMap { chunk, source, reply });
             return self.ask_next(id, source, Question::Map { chunk, fence: true }, pending, COPY);
         }
+        let longest = if matches!(what, Question::Sync { .. }) && !self.calm { self.plan.sync } else { 0 };
         let outcome = self.look(id, what).map_err(|error| Failure { error, answered: true });
-        self.answer(id, reply, outcome);
+        let wait = self.weather.below(longest);
+        self.answer_after(wait, id, reply, outcome);
     }
 
     fn look(&mut self, id: usize, what: Question) -> Result<Answer> {

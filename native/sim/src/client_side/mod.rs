@@ -1,5 +1,6 @@
 //! One client: the real rules of an open file, the glue that `client::drive` is for them, and a program of random operations.
 
+mod beside;
 mod program;
 mod reading;
 
@@ -18,6 +19,7 @@ use crate::oracle::{EffectId, Time};
 use crate::random::Random;
 use crate::server_side::{Answer, Failure, Outcome, Question, ReplyTo};
 use crate::world::{MS, SECOND, Step, World, silent};
+use beside::Beside;
 use reading::Read;
 
 const WINDOW: usize = 256 << 10;
@@ -112,6 +114,7 @@ struct Opened {
     seen_faults: u64,
     asking_body: bool,
     reappend: bool,
+    beside: Option<Beside>,
 }
 
 pub struct Client {
@@ -180,7 +183,8 @@ impl World {
     pub fn kill_client(&mut self, id: usize) {
         let session = self.leader.open_session(self.now);
         let (writer, random) = (self.random.next(), self.random.split());
-        let over = self.now + 9 * SECOND; // what is under way may still arrive
+        // What is under way may still arrive.
+        let over = self.now + if self.plan.late > 0 { 9 * SECOND } else { 4 * SECOND };
         let client = &mut self.clients[id];
         let name = client.name;
         client.life += 1;

@@ -40,7 +40,8 @@ impl World {
         match draw {
             _ if calm => self.flush(id, Then::Close),
             0..8 => self.flush(id, Then::Close),
-            8..22 => self.flush(id, Then::Nothing),
+            8..15 => self.flush(id, Then::Nothing),
+            15..22 => self.sync_beside(id),
             22..45 => self.begin_read(id, span),
             _ if is_log => self.begin_append(id),
             45..57 => {
@@ -82,6 +83,7 @@ impl World {
             seen_faults: 0,
             asking_body: false,
             reappend: false,
+            beside: None,
         });
         let knows = reply.is_inline || !reply.chunks.is_empty();
         let count = reply.chunks.last().map_or(0, |info| info.index + 1);
@@ -139,7 +141,7 @@ impl World {
     // ---- going on with what is being done ----
 
     pub(super) fn pump(&mut self, id: usize) {
-        while self.failure.is_none() && self.pump_once(id) {}
+        while self.failure.is_none() && (self.pump_beside(id) || self.pump_once(id)) {}
     }
 
     /// Whether anything moved.
@@ -280,16 +282,9 @@ impl World {
         if !opened.file.is_done(*changes) {
             return false;
         }
-        let (began, then, name, is_log, inode) = (*began, *then, *name, opened.is_log, opened.inode);
-        if opened.file.faults() != opened.seen_faults {
-            let fault = opened.file.fault().cloned();
-            self.fail(format!("client {id}: written bytes were given up: {fault:?}"));
+        let (began, then, name, inode) = (*began, *then, *name, opened.inode);
+        if !self.was_synced(id, began) {
             return false;
-        }
-        if is_log {
-            self.log.synced(name, began, self.now)
-        } else {
-            self.register.synced(name, began, self.now)
         }
         match then {
             Then::Nothing => self.ended(id),
