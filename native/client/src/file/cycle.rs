@@ -365,8 +365,12 @@ impl File {
     fn finish(&mut self, out: &mut Vec<Action>) {
         let Some(cycle) = self.cycle.take() else { return };
         for index in &cycle.chunks {
-            if let Some(writer) = self.writers.get_mut(index) {
-                writer.committed(cycle.seq);
+            let Some(writer) = self.writers.get_mut(index) else { continue };
+            writer.committed(cycle.seq);
+            let id = writer.chunk().id;
+            if let Some(info) = self.map.get_mut(index).filter(|info| info.chunk.is_some_and(|chunk| chunk.id == id)) {
+                // A map from before this commit may have come since.
+                info.written = true;
             }
         }
         self.end_settling(&cycle.settling, true);

@@ -453,6 +453,22 @@ fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_befor
 }
 
 #[test]
+fn a_chunk_that_a_commit_made_is_read_though_a_map_from_before_it_came_late() {
+    let mut stage = Stage::new();
+    (stage.chunk_id, stage.version) = (51, 1);
+    let unwritten = ChunkInfo { written: false, ..stage.info(None) };
+    let reply = NameReply { attr: Some(stage.file.attr), chunks: vec![unwritten], ..NameReply::default() };
+    stage.write(0, &[1; 1000]);
+    stage.tell(Event::Flush { settle: true });
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply.clone())) });
+    stage.acknowledge(BOOT);
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written), "not zeros");
+}
+
+#[test]
 fn a_grant_that_comes_after_the_last_close_goes_back_at_once() {
     let mut stage = Stage::new();
     stage.written();
