@@ -46,6 +46,8 @@ pub enum Fault {
 pub struct Plan {
     pub clients: usize,
     pub servers: usize,
+    /// Servers that a write needs: with all of them no failure makes a new version.
+    pub min_copies: u32,
     /// Operations end here.
     pub length: Time,
     /// Then everything has so long to become whole.
@@ -70,12 +72,13 @@ impl Plan {
         let mut plan = Plan {
             clients: random.between(2, 5) as usize,
             servers: random.between(3, 5) as usize,
+            min_copies: [2, 2, 3][random.below(3) as usize],
             length: SECOND * random.between(8, 25),
             quiet: 45 * SECOND,
             slow: [0, 5, 30][random.below(3) as usize],
             late: [0, 0, 4][random.below(3) as usize],
             lost: [0, 0, 5][random.below(3) as usize],
-            sync: [0, 0, 400 * MS][random.below(3) as usize],
+            sync: [0, 100 * MS, 800 * MS][random.below(3) as usize],
             think: [20 * MS, 300 * MS, 2 * SECOND][random.below(3) as usize],
             appends: [0, 200, 600][random.below(3) as usize],
             span: [2048, 64 << 10, 256 << 10][random.below(3) as usize],
@@ -86,6 +89,12 @@ impl Plan {
             let at = random.between(SECOND, plan.length);
             let fault = plan.draw_one(random);
             plan.faults.push((at, fault));
+            let spoils = matches!(fault, Fault::KillServer { .. } | Fault::CutPower { .. } | Fault::PauseServer { .. });
+            if spoils && random.per_mille(250) {
+                // What only some copies took nobody settles but the leader.
+                let client = random.below(plan.clients as u64) as usize;
+                plan.faults.push((at + random.below(SECOND), Fault::KillClient { id: client }));
+            }
         }
         plan
     }

@@ -49,6 +49,8 @@ pub struct Leader {
     pub state: State,
     pub cuts: u64,
     pub log: u64,
+    /// Servers that a write needs.
+    pub min_copies: u32,
     down_until: Time,
     heard: BTreeMap<u64, Time>,
     tasks: BTreeMap<TaskId, Task>,
@@ -66,6 +68,7 @@ impl Leader {
             state: State::new(),
             cuts: 0,
             log: 0,
+            min_copies: 2,
             down_until: 0,
             heard: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -101,8 +104,8 @@ impl Leader {
     }
 
     pub fn bootstrap(&mut self) {
-        let config =
-            Bootstrap { cluster_id: "sim".into(), copies: COPIES as u32, min_copies: 2, inline_limit: INLINE_LIMIT };
+        let (copies, min_copies) = (COPIES as u32, self.min_copies);
+        let config = Bootstrap { cluster_id: "sim".into(), copies, min_copies, inline_limit: INLINE_LIMIT };
         let _ = self.admin(0, Admin::Bootstrap(config));
         let _ = self.admin(0, Admin::BeginHistory(BeginHistory { mark: 1 }));
     }
@@ -368,7 +371,7 @@ impl World {
         for id in wait_for {
             let (server, reference) = (id as usize - 1, ChunkRef { id: chunk.id, version: chunk.version });
             let epoch = self.servers[server].epoch;
-            let what = Question::Map { chunk: reference, fence: true };
+            let what = Question::Settle { chunk: reference };
             self.ask_server(server, what, ReplyTo::Leader { task, server }, Some(epoch));
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use base::{Error, ErrorKind, Reason, Result, crc};
 use chunk::sim::SimDisk;
-use chunk::{ChunkRef, Sender, Store, StoreConfig};
+use chunk::{ChunkMap, ChunkRef, Sender, Store, StoreConfig};
 use chunkserver::outcome;
 use wire::proto::{ChunkWrite, Replica, Stamp};
 
@@ -35,6 +35,7 @@ pub enum Question {
     Sync { chunk: ChunkRef, boot: u64 },
     Read { chunk: ChunkRef, offset: u32, length: u32 },
     Map { chunk: ChunkRef, fence: bool },
+    Settle { chunk: ChunkRef },
     Fetch { chunk: ChunkRef, present: Vec<u8> },
     Copy { chunk: ChunkRef, source: usize },
     Delete { chunk: ChunkRef },
@@ -279,9 +280,9 @@ impl World {
                 if fence {
                     store.fence(chunk)?;
                 }
-                let map = store.map(chunk)?;
-                Ok(Answer::Map { version: map.version, present: map.present, digest: map.digest })
+                Ok(mapped(store.map(chunk)?))
             }
+            Question::Settle { chunk } => Ok(mapped(store.settle(chunk)?)),
             Question::Fetch { chunk, present } => {
                 let blocks = (0..present.len() * 8).filter(|block| present[block / 8] & (1 << (block % 8)) != 0);
                 let read = |block: usize| {
@@ -393,6 +394,10 @@ impl World {
             self.serve(id, what, reply, true);
         }
     }
+}
+
+fn mapped(map: ChunkMap) -> Answer {
+    Answer::Map { version: map.version, present: map.present, digest: map.digest }
 }
 
 impl Server {

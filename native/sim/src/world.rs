@@ -100,6 +100,7 @@ pub fn run(seed: u64, tell: bool) -> Report {
 impl World {
     fn begin(&mut self, seed: u64) {
         let servers = self.plan.servers;
+        self.leader.min_copies = self.plan.min_copies;
         self.leader.bootstrap();
         for id in 0..servers {
             self.servers.push(Server::new(id, seed));

@@ -45,7 +45,8 @@ impl World {
             22..45 => self.begin_read(id, span),
             _ if is_log => self.begin_append(id),
             45..57 => {
-                let size = self.clients[id].random.below(span / GRAIN) * GRAIN;
+                // As often a growth as a cut.
+                let size = self.clients[id].random.below(2 * span / GRAIN) * GRAIN;
                 let size = if draw < 50 { 0 } else { size };
                 self.flush(id, Then::Cut(size));
             }

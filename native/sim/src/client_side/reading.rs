@@ -16,6 +16,8 @@ pub(super) struct Read {
     began: Time,
     offset: u64,
     end: u64,
+    /// It asks for the attributes first, as a program that looks at a file before it reads does.
+    looks: bool,
     pub looked: bool,
     pub asking: bool,
     /// What it appended itself was not committed when its size was taken, and may have moved since.
@@ -41,11 +43,13 @@ impl World {
             true => (0, 1 << 20),
             false => (random.below(span / GRAIN) * GRAIN, GRAIN * random.between(1, 1 + span / GRAIN)),
         };
+        let looks = random.per_mille(250);
         self.note(|| format!("client {id} reads {length} at {offset}"));
         self.clients[id].doing = Doing::Reading(Read {
             began: self.now,
             offset,
             end: offset + length,
+            looks,
             looked: false,
             asking: false,
             moving: false,
@@ -69,7 +73,7 @@ impl World {
         }
         if read.parts.is_none() {
             let size = opened.file.size();
-            if read.offset >= size && !read.looked {
+            if (read.looks || read.offset >= size) && !read.looked {
                 read.asking = true;
                 let inode = opened.inode;
                 self.ask(id, Op::Getattr(GetAttr { inode }), Back::Size { open });
