@@ -19,5 +19,7 @@ mod server;
 mod turns;
 
 pub use config::{ChunkServerConfig, DirectIo};
+pub use memory::{memory, with_memories};
 pub use metrics::Metric;
+pub use node::disk_statuses;
 pub use server::ChunkServer;

@@ -91,8 +91,12 @@ pub fn memory(epoch: u64, position: Option<&Position>) -> Memory {
 
 /// The disks as of the last look at them, with what they remember now.
 pub fn disks_now(opened: &Arc<Opened>) -> Vec<DiskStatus> {
-    let mut disks = opened.disks.lock().clone();
-    for (path, memory) in opened.store.memories() {
+    let disks = opened.disks.lock().clone();
+    with_memories(disks, &opened.store)
+}
+
+pub fn with_memories(mut disks: Vec<DiskStatus>, store: &Store) -> Vec<DiskStatus> {
+    for (path, memory) in store.memories() {
         let path = path.display().to_string();
         if let Some(disk) = disks.iter_mut().find(|disk| disk.path == path) {
             (disk.epoch, disk.remembered) = (memory.epoch, memory.index);

@@ -1,5 +1,7 @@
 //! What goes wrong in a run, and when: drawn from the seed before it begins.
 
+use chunk::sim::{SimFault, SimOp};
+
 use crate::client_side::ClientStep;
 use crate::oracle::Time;
 use crate::random::Random;
@@ -41,6 +43,26 @@ pub enum Fault {
     LoseLeader {
         time: Time,
     },
+    /// Operations of a server's disk fail, once or for a time.
+    BadDisk {
+        id: usize,
+        fault: SimFault,
+        time: Time,
+    },
+    /// The disk works again; its server is started anew.
+    MendDisk {
+        id: usize,
+    },
+    /// The disk is put back to what it was so long before.
+    RollBack {
+        id: usize,
+        down: Time,
+    },
+    /// The date of a client jumps.
+    Jump {
+        id: usize,
+        by_ns: i64,
+    },
 }
 
 pub struct Plan {
@@ -62,6 +84,13 @@ pub struct Plan {
     pub think: Time,
     /// Appends to the log, of a thousand operations.
     pub appends: u64,
+    /// A new file that takes the place of the one in use, and the name taken away, of a thousand opens.
+    pub renames: u64,
+    pub unlinks: u64,
+    /// A client that is silent for so long loses its session.
+    pub expire: Time,
+    /// Clocks go so many thousandths too fast or too slow at most.
+    drift: u64,
     /// Bytes of a file that are written to.
     pub span: u64,
     faults: Vec<(Time, Fault)>,
@@ -82,13 +111,21 @@ impl Plan {
             think: [20 * MS, 300 * MS, 2 * SECOND][random.below(3) as usize],
             appends: [0, 200, 600][random.below(3) as usize],
             span: [2048, 64 << 10, 256 << 10][random.below(3) as usize],
+            renames: [0, 0, 200, 500][random.below(4) as usize],
+            unlinks: [0, 0, 0, 200][random.below(4) as usize],
+            expire: [60 * SECOND, 60 * SECOND, 8 * SECOND][random.below(3) as usize],
+            drift: [0, 0, 50][random.below(3) as usize],
             faults: Vec::new(),
         };
         let count = [0, 0, 2, 5][random.below(4) as usize];
         for _ in 0..count {
             let at = random.between(SECOND, plan.length);
             let fault = plan.draw_one(random);
-            plan.faults.push((at, fault));
+            // Copies of two put back disks may be all that there are.
+            let again = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::RollBack { .. }));
+            if !(again && matches!(fault, Fault::RollBack { .. })) {
+                plan.faults.push((at, fault));
+            }
             let spoils = matches!(fault, Fault::KillServer { .. } | Fault::CutPower { .. } | Fault::PauseServer { .. });
             if spoils && random.per_mille(250) {
                 // What only some copies took nobody settles but the leader.
@@ -103,7 +140,7 @@ impl Plan {
         let id = random.below(self.servers as u64) as usize;
         let down = random.between(50 * MS, 6 * SECOND);
         let client = random.below(self.clients as u64) as usize;
-        match random.below(9) {
+        match random.below(13) {
             0 => Fault::KillServer { id, down },
             1 => Fault::RestartServer { id, down: down / 4 },
             2 => Fault::CutPower { id, down },
@@ -112,13 +149,35 @@ impl Plan {
             5 => Fault::AllServers { down: down / 2, power: true },
             6 => Fault::KillClient { id: client },
             7 => Fault::PauseClient { id: client, time: down * 2 },
+            8 | 9 => Fault::BadDisk { id, fault: draw_disk_fault(random), time: down },
+            10 => Fault::RollBack { id, down: down / 4 },
+            11 => Fault::Jump { id: client, by_ns: (random.below(7200) as i64 - 3600) * 1_000_000_000 },
             _ => Fault::LoseLeader { time: down / 3 },
         }
+    }
+
+    /// How fast a clock goes, in thousandths of the truth, and how far its date is off.
+    pub fn clock(&self, random: &mut Random) -> (u64, i64) {
+        let rate = 1000 - self.drift + random.below(2 * self.drift + 1);
+        let off = if self.drift == 0 { 0 } else { random.below(7200) as i64 - 3600 };
+        (rate, off * 1_000_000_000)
     }
 
     pub fn take_faults(&mut self) -> Vec<(Time, Fault)> {
         std::mem::take(&mut self.faults)
     }
+}
+
+fn draw_disk_fault(random: &mut Random) -> SimFault {
+    let (op, errno) = match random.below(6) {
+        0 => (SimOp::Read, libc::EIO),
+        1 => (SimOp::Write, libc::EIO),
+        2 => (SimOp::ShortWrite(random.below(8192) as usize), libc::EIO),
+        3 => (SimOp::Sync, libc::EIO),
+        4 => (SimOp::Name, libc::EIO),
+        _ => (SimOp::Write, libc::ENOSPC),
+    };
+    SimFault { op, after: random.below(20), errno, stay: random.below(2) == 0 }
 }
 
 impl World {
@@ -139,6 +198,9 @@ impl World {
             Fault::StartServer { id } => {
                 if !self.servers[id].is_up() {
                     self.start_server(id);
+                    if !self.servers[id].is_up() {
+                        return self.after(SECOND, Step::Fault(fault));
+                    }
                     let soon = self.weather.between(100 * MS, 700 * MS);
                     self.after(soon, Step::Leader(crate::leader::LeaderStep::Registers { server: id }));
                 }
@@ -147,6 +209,22 @@ impl World {
             Fault::PauseClient { id, time } => self.clients[id].paused_until = self.now + time,
             Fault::KillClient { id } => self.kill_client(id),
             Fault::LoseLeader { time } => self.lose_leader(time),
+            Fault::BadDisk { id, fault, time } => {
+                self.servers[id].disk.inject(fault);
+                self.servers[id].has_bad_disk = true;
+                self.after(time, Step::Fault(Fault::MendDisk { id }));
+            }
+            Fault::MendDisk { id } => {
+                self.servers[id].has_bad_disk = false;
+                self.servers[id].disk.clear_faults();
+                self.bring(Fault::KillServer { id, down: 200 * MS });
+            }
+            Fault::RollBack { id, down } => {
+                if let Some(image) = self.servers[id].old_image(self.now) {
+                    self.stop_server(id, down, |server, _| server.disk.restore(&image));
+                }
+            }
+            Fault::Jump { id, by_ns } => self.clients[id].jump(by_ns),
         }
     }
 
@@ -165,6 +243,9 @@ impl World {
     pub fn become_calm(&mut self) {
         for id in 0..self.servers.len() {
             self.servers[id].paused_until = 0;
+            if self.servers[id].has_bad_disk {
+                self.bring(Fault::MendDisk { id });
+            }
             if !self.servers[id].is_up() {
                 self.bring(Fault::StartServer { id });
             }

@@ -1,18 +1,19 @@
 //! The masters, as one state machine behind a log that answers late, twice or not at all; and what the leader does by itself:
 //! it settles chunks whose writers ended, heals, and deletes what was freed. `master::settle` decides, this carries out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::limits::CHUNK_BYTES;
-use base::{Error, ErrorKind};
+use base::{Error, ErrorKind, Reason};
 use chunk::ChunkRef;
+use master::history;
 use master::settle::{self, Told, Verdict};
 use meta::{Applied, Event, State};
 use wire::proto::admin_command::Op as Admin;
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use crate::client_side::{Back, ClientStep};
+use crate::client_side::{Back, ClientStep, FileName, is_read};
 use crate::oracle::{EffectId, GRAIN, Reading, Register, Time, Value};
 use crate::server_side::{Answer, Outcome, Question, ReplyTo};
 use crate::world::{MS, SECOND, Step, World};
@@ -20,7 +21,6 @@ use crate::world::{MS, SECOND, Step, World};
 const LOOK: Time = 250 * MS;
 /// A session with grants that is silent for this long has its chunks settled, as in `master::settle`.
 const SILENT: Time = 5 * SECOND;
-const EXPIRE: Time = 60 * SECOND;
 const AGAIN: Time = 2 * SECOND;
 /// A copy short for this long is made anew.
 const HEAL_AFTER: Time = 3 * SECOND;
@@ -31,13 +31,36 @@ pub const INLINE_LIMIT: u32 = 512;
 pub type TaskId = u64;
 
 pub enum LeaderStep {
-    Asked { client: usize, life: u32, request: NameRequest, back: Back },
-    Registers { server: usize },
-    Misses { server: usize },
+    /// `maybe_done`: an answer to it may have been lost.
+    Asked {
+        client: usize,
+        life: u32,
+        request: NameRequest,
+        back: Back,
+        maybe_done: bool,
+    },
+    Registers {
+        server: usize,
+    },
+    Misses {
+        server: usize,
+    },
     Look,
-    Told { task: TaskId, server: usize, outcome: Outcome },
-    Waited { task: TaskId },
-    Deletes { chunk: ChunkRef, server: usize },
+    Told {
+        task: TaskId,
+        server: usize,
+        outcome: Outcome,
+    },
+    Waited {
+        task: TaskId,
+    },
+    Deletes {
+        chunk: ChunkRef,
+        server: usize,
+    },
+    Purges {
+        inode: u64,
+    },
 }
 
 enum Task {
@@ -47,7 +70,6 @@ enum Task {
 
 pub struct Leader {
     pub state: State,
-    pub cuts: u64,
     pub log: u64,
     /// Servers that a write needs.
     pub min_copies: u32,
@@ -58,6 +80,10 @@ pub struct Leader {
     not_before: BTreeMap<u64, Time>,
     short_since: BTreeMap<u64, Time>,
     ops: u64,
+    /// As each server told them last.
+    disks: BTreeMap<u32, Vec<DiskStatus>>,
+    /// The second of the last heartbeats.
+    beats: u64,
     /// Cuts on their way, by session and operation.
     pub cutting: BTreeMap<(u64, u64), EffectId>,
 }
@@ -66,7 +92,6 @@ impl Leader {
     pub fn new() -> Leader {
         Leader {
             state: State::new(),
-            cuts: 0,
             log: 0,
             min_copies: 2,
             down_until: 0,
@@ -76,6 +101,8 @@ impl Leader {
             not_before: BTreeMap::new(),
             short_since: BTreeMap::new(),
             ops: 0,
+            disks: BTreeMap::new(),
+            beats: 0,
             cutting: BTreeMap::new(),
         }
     }
@@ -110,18 +137,21 @@ impl Leader {
         let _ = self.admin(0, Admin::BeginHistory(BeginHistory { mark: 1 }));
     }
 
-    /// One file that is written and cut, one that is appended to.
-    pub fn make_files(&mut self) {
+    /// The file that is appended to. Others are made by clients.
+    pub fn make_log(&mut self) {
         let session = self.open_session(0);
-        for (op_id, name) in [(1, "cuts"), (2, "log")] {
-            let op =
-                Create { parent: meta::ROOT, name: name.into(), mode: 0o666, exclusive: true, ..Create::default() };
-            let creds = Some(Credentials::default());
-            let request = NameRequest { session, op_id, acked_below: 0, creds, op: Some(Op::Create(op)) };
-            let Applied::Name(reply) = self.apply(0, command::What::Name(request)).0 else { continue };
-            let inode = reply.attr.map_or(0, |attr| attr.inode);
-            *if op_id == 1 { &mut self.cuts } else { &mut self.log } = inode;
+        let op = Create { parent: meta::ROOT, name: "log".into(), mode: 0o666, exclusive: true, ..Create::default() };
+        let creds = Some(Credentials::default());
+        let request = NameRequest { session, op_id: 1, acked_below: 0, creds, op: Some(Op::Create(op)) };
+        if let Applied::Name(reply) = self.apply(0, command::What::Name(request)).0 {
+            self.log = reply.attr.map_or(0, |attr| attr.inode);
         }
+    }
+
+    /// The inode of a name in the root.
+    pub fn named(&self, name: &str) -> Option<u64> {
+        let op = Op::Lookup(Lookup { parent: meta::ROOT, name: name.into() });
+        self.state.query(&NameRequest { op: Some(op), ..NameRequest::default() }).attr.map(|attr| attr.inode)
     }
 
     pub fn open_session(&mut self, now: Time) -> u64 {
@@ -133,7 +163,7 @@ impl Leader {
     }
 
     pub fn hears(&mut self, session: u64, now: Time) {
-        if self.down_until <= now {
+        if self.down_until <= now && self.state.has_session(session) {
             self.heard.insert(session, now);
         }
     }
@@ -154,6 +184,7 @@ impl World {
     pub fn lose_leader(&mut self, time: Time) {
         self.leader.down_until = self.now + time;
         self.leader.tasks.clear();
+        self.leader.disks.clear();
         let until = self.leader.down_until;
         self.leader.heard.values_mut().for_each(|heard| *heard = until);
     }
@@ -161,12 +192,14 @@ impl World {
     pub fn ask_leader(&mut self, client: usize, request: NameRequest, back: Back) {
         let life = self.clients[client].life;
         let wait = self.travel();
-        self.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back }));
+        self.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back, maybe_done: false }));
     }
 
     pub fn leader_step(&mut self, step: LeaderStep) {
         match step {
-            LeaderStep::Asked { client, life, request, back } => self.asked(client, life, request, back),
+            LeaderStep::Asked { client, life, request, back, maybe_done } => {
+                self.asked((client, life), request, back, maybe_done)
+            }
             LeaderStep::Registers { server } => self.register_server(server),
             LeaderStep::Misses { server } => self.miss_server(server),
             LeaderStep::Look => {
@@ -181,6 +214,10 @@ impl World {
                     self.end_task(task, None);
                 }
             }
+            LeaderStep::Purges { inode } if self.is_held_open(inode) || self.leader.down_until > self.now => {
+                self.after(SECOND, Step::Leader(LeaderStep::Purges { inode }));
+            }
+            LeaderStep::Purges { inode } => drop(self.admin(Admin::Purge(Purge { inodes: vec![inode] }))),
             LeaderStep::Deletes { chunk, server } => {
                 let epoch = self.servers[server].epoch;
                 self.ask_server(server, Question::Delete { chunk }, ReplyTo::Nobody, Some(epoch));
@@ -188,41 +225,49 @@ impl World {
         }
     }
 
-    fn asked(&mut self, client: usize, life: u32, request: NameRequest, back: Back) {
+    fn asked(&mut self, (client, life): (usize, u32), request: NameRequest, back: Back, maybe_done: bool) {
         // The engine of a client asks again, with the same number, until it has an answer.
-        let again = |world: &mut World, request, back| {
+        let again = |world: &mut World, request, back, maybe_done| {
             let wait = world.weather.between(200 * MS, 500 * MS);
-            world.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back }));
+            world.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back, maybe_done }));
         };
         if self.clients[client].life != life && self.weather.per_mille(500) {
             return; // its connection is gone; half of what was under way came through
         }
         if self.leader.down_until > self.now || self.is_lost() {
-            return again(self, request, back);
+            return again(self, request, back, maybe_done);
         }
         self.leader.hears(request.session, self.now);
         let reply = self.carry_out(&request);
         if self.is_lost() {
-            return again(self, request, back);
+            return again(self, request, back, true);
         }
         let outcome = match reply.error {
             Some(error) => Err(Error::from(error)),
             None => Ok(Box::new(reply)),
         };
-        let waits = matches!(back, Back::Body { .. } | Back::Map { .. } | Back::Opened | Back::Resized { .. });
-        if waits && outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable) {
-            return again(self, request, back);
-        }
-        let wait = self.travel();
-        self.after(
-            wait,
-            Step::Client { id: client, life, what: ClientStep::Replied { op_id: request.op_id, back, outcome } },
+        let waits = !matches!(
+            back,
+            Back::Granted { .. }
+                | Back::TrimTold { .. }
+                | Back::InlineWritten { .. }
+                | Back::Committed { .. }
+                | Back::Turn { .. }
+                | Back::AppendedInline { .. }
         );
+        if waits && outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable) {
+            return again(self, request, back, maybe_done);
+        }
+        let what = match outcome {
+            Err(error) if error.reason == Reason::NoSession => ClientStep::NoSession { request, back, maybe_done },
+            outcome => ClientStep::Replied { op_id: request.op_id, back, outcome },
+        };
+        let wait = self.travel();
+        self.after(wait, Step::Client { id: client, life, what });
     }
 
     fn carry_out(&mut self, request: &NameRequest) -> NameReply {
-        let is_read = matches!(request.op, Some(Op::Getattr(_) | Op::GetChunks(_) | Op::Open(_)));
-        if is_read {
+        if request.op.as_ref().is_some_and(is_read) {
             return self.leader.state.query(request);
         }
         let cut = match &request.op {
@@ -244,6 +289,10 @@ impl World {
 
     fn follow(&mut self, events: Vec<Event>) {
         for event in events {
+            if let Event::Orphaned(inode) = event {
+                let wait = self.weather.between(100 * MS, 2 * SECOND);
+                self.after(wait, Step::Leader(LeaderStep::Purges { inode }));
+            }
             let Event::ChunksFreed(freed) = event else { continue };
             for chunk in freed {
                 for server in chunk.servers {
@@ -272,25 +321,53 @@ impl World {
         if !self.servers[id].is_up() {
             return;
         }
+        let disks = self.servers[id].disks();
+        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
+        let before = self.leader.disks.get(&server_id).map_or(&[][..], |before| before);
+        let outdated = history::outdated(&disks, confirmed, before);
+        self.note(|| format!("server {server_id} registers; outdated: {outdated:?}"));
         let address = format!("s:{server_id}");
         match self.admin(Admin::RegisterServer(RegisterServer { server_id, address, boot_id })) {
-            Ok(reply) => self.servers[id].epoch = reply.epoch,
+            Ok(reply) => {
+                let position = self.leader.state.position();
+                self.servers[id].remember(reply.epoch, position, &outdated);
+            }
             Err(error) => return self.fail(format!("chunkserver {server_id} cannot register: {error}")),
         }
-        let held: BTreeMap<u64, u32> = match self.servers[id].store() {
-            Some(store) => store.inventory().iter().map(|entry| (entry.id, entry.version)).collect(),
-            None => return,
-        };
-        let missing: Vec<ChunkState> = self
-            .leader
-            .state
-            .chunks()
-            .filter(|chunk| chunk.written && chunk.servers.contains(&server_id) && !held.contains_key(&chunk.id))
+        self.drop_what_is_not_held(id);
+        self.beat(id);
+    }
+
+    /// Copies that a server ought to have and does not.
+    fn drop_what_is_not_held(&mut self, id: usize) {
+        let server = &self.servers[id];
+        let Some(store) = server.store() else { return };
+        let server_id = server.id;
+        let entries = store.inventory();
+        let lost = store.lost();
+        let is_whole = |entry: &&chunk::ChunkEntry| !entry.outdated && !lost.contains(&entry.id);
+        let held: BTreeSet<u64> = entries.iter().filter(is_whole).map(|entry| entry.id).collect();
+        let chunks = self.leader.state.chunks();
+        let missing: Vec<ChunkState> = chunks
+            .filter(|chunk| chunk.written && chunk.servers.contains(&server_id) && !held.contains(&chunk.id))
             .collect();
         for chunk in missing {
             let drop = DropReplica { chunk_id: chunk.id, version: chunk.version, server_id };
             let _ = self.admin(Admin::DropReplica(drop));
         }
+    }
+
+    /// A heartbeat: how the disks are, what was lost with one, and the place where the masters are.
+    fn beat(&mut self, id: usize) {
+        let (server_id, epoch, disks) = (self.servers[id].id, self.servers[id].epoch, self.servers[id].disks());
+        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
+        if confirmed < epoch && history::remembered_by_all(&disks, epoch) {
+            let _ = self.admin(Admin::ConfirmServer(ConfirmServer { server_id, epoch }));
+        }
+        self.leader.disks.insert(server_id, disks);
+        let position = self.leader.state.position();
+        self.servers[id].remember(epoch, position, &[]);
+        self.servers[id].second(self.now);
     }
 
     fn miss_server(&mut self, id: usize) {
@@ -310,9 +387,18 @@ impl World {
     // ---- what the leader does by itself ----
 
     fn look_around(&mut self) {
-        let now = self.now;
+        let turn = self.now / SECOND;
+        if std::mem::replace(&mut self.leader.beats, turn) != turn {
+            for id in (0..self.servers.len()).filter(|id| self.is_registered(*id as u32 + 1)).collect::<Vec<_>>() {
+                if self.servers[id].paused_until <= self.now {
+                    self.drop_what_is_not_held(id);
+                    self.beat(id);
+                }
+            }
+        }
+        let (now, expire) = (self.now, self.plan.expire);
         let silent: Vec<u64> =
-            self.leader.heard.iter().filter(|(_, at)| **at + EXPIRE < now).map(|(session, _)| *session).collect();
+            self.leader.heard.iter().filter(|(_, at)| **at + expire < now).map(|(session, _)| *session).collect();
         for session in silent {
             self.leader.heard.remove(&session);
             let _ = self.admin(Admin::ExpireSession(ExpireSession { session }));
@@ -460,6 +546,9 @@ impl World {
                 return self.fail(format!("{sentence}; {chunk:?}"));
             }
         }
+        if let Some(inode) = self.leader.state.orphans().first() {
+            return self.fail(format!("inode {inode} has no name, nobody holds it open, and it is there"));
+        }
         // All copies are equal.
         if let Err(sentence) = self.check_content() {
             self.fail(format!("at the end: {sentence}"));
@@ -489,10 +578,12 @@ impl World {
     }
 
     fn check_content(&self) -> Result<(), String> {
-        let cuts = self.leader.cuts;
-        let read = Reading { client: u32::MAX, opened: self.now, begin: self.now, end: self.now };
-        for offset in self.register.touched() {
-            let grain = self.stored(cuts, offset)?.unwrap_or_else(|| vec![0; GRAIN as usize]);
+        let temporary = (0..self.clients.len()).map(|id| FileName::New(id).to_string());
+        let named: BTreeSet<u64> =
+            temporary.chain([FileName::Cuts.to_string()]).filter_map(|name| self.leader.named(&name)).collect();
+        for (file, offset) in self.register.touched().filter(|(file, _)| named.contains(file)) {
+            let read = Reading { client: u32::MAX, file, opened: self.now, begin: self.now, end: self.now };
+            let grain = self.stored(file, offset)?.unwrap_or_else(|| vec![0; GRAIN as usize]);
             let value = Register::decode(&grain).ok_or_else(|| format!("bytes of nobody at {offset}: {grain:?}"))?;
             self.register.check(read, offset, value)?;
         }

@@ -5,7 +5,7 @@
 //! sync that covers it. A reader that opened after that end gets it or a later one; it gets nothing that was surely
 //! overwritten, and nothing that nobody wrote.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub const GRAIN: u64 = 16;
 
@@ -22,6 +22,8 @@ pub enum Value {
 
 #[derive(Debug)]
 struct Effect {
+    /// The inode.
+    file: u64,
     client: u32,
     begin: Time,
     /// When it was surely there: after a sync, a close, or the reply to a cut.
@@ -36,6 +38,10 @@ struct Effect {
 }
 
 impl Effect {
+    fn new(client: u32, file: u64, from: u64, until: Option<u64>, now: Time) -> Effect {
+        Effect { file, client, begin: now, end: None, over: None, taken: None, from, until }
+    }
+
     fn value(&self, id: EffectId, grain: u64) -> Value {
         match self.until {
             Some(_) => Value::Of { effect: id as u32, place: (grain - self.from / GRAIN) as u32 },
@@ -43,22 +49,27 @@ impl Effect {
         }
     }
 
-    fn covers(&self, grain: u64) -> bool {
-        grain >= self.from / GRAIN && self.until.is_none_or(|until| grain < until / GRAIN)
+    fn covers(&self, file: u64, grain: u64) -> bool {
+        file == self.file && grain >= self.from / GRAIN && self.until.is_none_or(|until| grain < until / GRAIN)
     }
 }
 
-/// One file that is written anywhere and cut.
+/// The files that are written anywhere and cut. Effects of all of them have their own numbers, so that no byte of one is taken
+/// for a byte of another.
 #[derive(Default)]
 pub struct Register {
     effects: Vec<Effect>,
-    touched: BTreeSet<u64>,
+    /// Places of each file that were ever written.
+    touched: BTreeMap<u64, BTreeSet<u64>>,
+    /// The newest write that a client was shown in a grain, under one open.
+    shown: HashMap<(u32, u64, u64), (Time, EffectId)>,
 }
 
 /// A read of one client: when it opened the file, when it began and when it ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     pub client: u32,
+    pub file: u64,
     pub opened: Time,
     pub begin: Time,
     pub end: Time,
@@ -89,16 +100,14 @@ impl Register {
         (word(8)? == !id && word(12)? == !place).then_some(Value::Of { effect: id - 1, place })
     }
 
-    pub fn begin_write(&mut self, client: u32, offset: u64, length: u64, now: Time) -> EffectId {
-        for grain in offset / GRAIN..(offset + length) / GRAIN {
-            self.touched.insert(grain);
-        }
-        self.push(client, offset, Some(offset + length), now)
+    pub fn begin_write(&mut self, client: u32, file: u64, (offset, length): (u64, u64), now: Time) -> EffectId {
+        self.touched.entry(file).or_default().extend(offset / GRAIN..(offset + length) / GRAIN);
+        self.push(Effect::new(client, file, offset, Some(offset + length), now))
     }
 
     /// Zeros from `size` on, as a cut or a growth makes them.
-    pub fn begin_cut(&mut self, client: u32, size: u64, now: Time) -> EffectId {
-        self.push(client, size, None, now)
+    pub fn begin_cut(&mut self, client: u32, file: u64, size: u64, now: Time) -> EffectId {
+        self.push(Effect::new(client, file, size, None, now))
     }
 
     /// A growth makes zeros from the old size on.
@@ -106,8 +115,8 @@ impl Register {
         self.effects[id].from = self.effects[id].from.min(size.next_multiple_of(GRAIN));
     }
 
-    fn push(&mut self, client: u32, from: u64, until: Option<u64>, now: Time) -> EffectId {
-        self.effects.push(Effect { client, begin: now, end: None, over: None, taken: None, from, until });
+    fn push(&mut self, effect: Effect) -> EffectId {
+        self.effects.push(effect);
         self.effects.len() - 1
     }
 
@@ -126,33 +135,58 @@ impl Register {
         self.effects[id].end = Some(now);
     }
 
+    /// It took place until now, or never will.
+    pub fn is_over(&mut self, id: EffectId, now: Time) {
+        self.effects[id].over = Some(now);
+    }
+
     pub fn died(&mut self, client: u32, now: Time) {
         let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.end.is_none());
         mine.for_each(|effect| effect.over = Some(now));
     }
 
-    /// Places that were ever written.
-    pub fn touched(&self) -> impl Iterator<Item = u64> + '_ {
-        self.touched.iter().map(|grain| grain * GRAIN)
+    /// Places that were ever written, each with its file.
+    pub fn touched(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.touched.iter().flat_map(|(file, grains)| grains.iter().map(|grain| (*file, grain * GRAIN)))
     }
 
-    /// Whether `read` may get `value` in the grain at `offset`; the sentence says why not.
+    /// Whether `read` may get `value` in the grain at `offset`; the sentence says why not. What it gets binds later reads
+    /// of the same open: they never go back behind it.
+    pub fn look(&mut self, read: Reading, offset: u64, value: Value) -> Result<(), String> {
+        self.check(read, offset, value)?;
+        if let Value::Of { effect, .. } = value {
+            let shown = self.shown.entry((read.client, read.file, offset / GRAIN)).or_default();
+            if shown.0 != read.opened || shown.1 < effect as usize {
+                *shown = (read.opened, effect as usize);
+            }
+        }
+        Ok(())
+    }
+
     pub fn check(&self, read: Reading, offset: u64, value: Value) -> Result<(), String> {
         let grain = offset / GRAIN;
+        let shown = self.shown.get(&(read.client, read.file, grain));
+        let shown = shown.filter(|(opened, _)| *opened == read.opened).map(|(_, id)| *id);
+        // It was there, and everybody who opens now must see it: so does who saw it already.
+        let shown = shown.filter(|id| self.effects[*id].end.is_some_and(|end| end < read.begin));
+        let visible = |id: EffectId, effect: &Effect| visible(effect, read) || Some(id) == shown;
         // Numbers are given in the order of begins: what follows an effect has a higher one.
-        let after =
-            |id: usize| self.effects.iter().enumerate().skip(id).rev().filter(move |(_, effect)| effect.covers(grain));
+        let after = |id: usize| {
+            self.effects.iter().enumerate().skip(id).rev().filter(move |(_, effect)| effect.covers(read.file, grain))
+        };
         let here = || after(0);
         let overwrites = |id: EffectId, effect: &Effect| {
             let later =
-                |(other, later): &(EffectId, &Effect)| visible(later, read) && follows(*other, later, id, effect);
+                |(other, later): &(EffectId, &Effect)| visible(*other, later) && follows(*other, later, id, effect);
             after(id + 1).find(later).map(|(other, _)| other)
         };
         let mut hidden = None;
         match value {
             Value::Of { effect: id, .. } => {
-                let found =
-                    self.effects.get(id as usize).filter(|effect| effect.covers(grain) && effect.begin <= read.end);
+                let found = self
+                    .effects
+                    .get(id as usize)
+                    .filter(|effect| effect.covers(read.file, grain) && effect.begin <= read.end);
                 if let Some(effect) = found.filter(|effect| effect.value(id as usize, grain) == value) {
                     hidden = overwrites(id as usize, effect);
                     if hidden.is_none() {
@@ -161,7 +195,7 @@ impl Register {
                 }
             }
             Value::Zero => {
-                hidden = here().find(|(_, effect)| visible(effect, read)).map(|(id, _)| id);
+                hidden = here().find(|(id, effect)| visible(*id, effect)).map(|(id, _)| id);
                 let cuts = here().filter(|(_, effect)| effect.until.is_none() && effect.begin <= read.end);
                 if hidden.is_none() || cuts.into_iter().any(|(id, effect)| overwrites(id, effect).is_none()) {
                     return Ok(());
@@ -186,6 +220,9 @@ fn follows(later_id: EffectId, later: &Effect, id: EffectId, effect: &Effect) ->
     over.is_some_and(|at| at < later.begin) || (later.client == effect.client && later_id > id)
 }
 
+/// Records of the log have numbers of their own, apart from those of writes to other files.
+const FIRST_RECORD: u32 = 1 << 30;
+
 /// One file that is only appended to: whole records, each once, and nothing else.
 #[derive(Default)]
 pub struct Log {
@@ -200,6 +237,11 @@ struct Record {
 }
 
 impl Log {
+    /// The bytes of record number `id`.
+    pub fn fill(id: EffectId, length: u64) -> Vec<u8> {
+        Register::fill(id + FIRST_RECORD as usize, length)
+    }
+
     pub fn begin(&mut self, client: u32, length: u64) -> EffectId {
         self.records.push(Record { client, grains: (length / GRAIN) as u32, taken: None, end: None });
         self.records.len() - 1
@@ -223,17 +265,18 @@ impl Log {
             let Some(Value::Of { effect, place: 0 }) = values[at] else {
                 return Err(format!("grain {at} of the log is {:?} where a record begins", values[at]));
             };
-            let Some(record) = self.records.get(effect as usize) else {
+            let id = effect.wrapping_sub(FIRST_RECORD);
+            let Some(record) = self.records.get(id as usize) else {
                 return Err(format!("grain {at} of the log is of record {effect}, which nobody wrote"));
             };
-            if let Some(first) = seen.insert(effect, at) {
-                return Err(format!("record {effect} stands at grain {first} and at {at}"));
+            if let Some(first) = seen.insert(id, at) {
+                return Err(format!("record {id} stands at grain {first} and at {at}"));
             }
             for place in 0..record.grains {
                 match values.get(at + place as usize) {
                     Some(Some(Value::Of { effect: other, place: there })) if (*other, *there) == (effect, place) => {}
                     None if !whole => return Ok(()),
-                    other => return Err(format!("grain {place} of record {effect} is {other:?}")),
+                    other => return Err(format!("grain {place} of record {id} is {other:?}")),
                 }
             }
             at += record.grains as usize;
@@ -254,13 +297,13 @@ mod tests {
     use super::*;
 
     fn reading(opened: Time) -> Reading {
-        Reading { client: 9, opened, begin: opened, end: opened + 1 }
+        Reading { client: 9, file: 7, opened, begin: opened, end: opened + 1 }
     }
 
     #[test]
     fn what_was_synced_before_an_open_must_be_seen_and_what_was_not_may() {
         let mut register = Register::default();
-        let id = register.begin_write(1, 0, 32, 10);
+        let id = register.begin_write(1, 7, (0, 32), 10);
         let value = Value::Of { effect: id as u32, place: 1 };
         register.taken(id, 11);
         for seen in [value, Value::Zero] {
@@ -275,14 +318,38 @@ mod tests {
     #[test]
     fn a_dead_writers_bytes_do_not_come_after_a_later_cut() {
         let mut register = Register::default();
-        let id = register.begin_write(1, 160, 16, 10);
+        let id = register.begin_write(1, 7, (160, 16), 10);
         register.taken(id, 11);
         register.died(1, 50);
-        let grown = register.begin_cut(2, 4096, 100);
+        let grown = register.begin_cut(2, 7, 4096, 100);
         register.reaches_back_to(grown, 100);
         register.done(grown, 110);
         assert!(register.check(reading(120), 160, Value::Of { effect: 0, place: 0 }).is_err());
         assert!(register.check(reading(120), 160, Value::Zero).is_ok());
+    }
+
+    #[test]
+    fn bytes_of_another_file_are_bytes_that_nobody_wrote_here() {
+        let mut register = Register::default();
+        let id = register.begin_write(1, 8, (0, 16), 10);
+        assert!(register.check(reading(20), 0, Value::Of { effect: id as u32, place: 0 }).is_err());
+    }
+
+    #[test]
+    fn who_saw_a_write_that_is_there_now_never_sees_what_was_before_it() {
+        let mut register = Register::default();
+        let old = register.begin_write(1, 7, (0, 16), 10);
+        register.taken(old, 11);
+        register.synced(1, 11, 12);
+        let new = register.begin_write(1, 7, (0, 16), 30);
+        register.taken(new, 31);
+        let of = |id: EffectId| Value::Of { effect: id as u32, place: 0 };
+        let later = |begin: Time| Reading { begin, end: begin + 1, ..reading(20) };
+        register.look(later(32), 0, of(new)).unwrap();
+        assert!(register.check(later(34), 0, of(old)).is_ok(), "it is not synced: it may be lost");
+        register.synced(1, 31, 40);
+        assert!(register.check(later(41), 0, of(old)).is_err());
+        assert!(register.check(Reading { client: 10, ..later(41) }, 0, of(old)).is_ok(), "another, with an older open");
     }
 
     #[test]
@@ -291,7 +358,7 @@ mod tests {
         let (a, b) = (log.begin(1, 32), log.begin(2, 16));
         log.taken(b, 5);
         log.synced(2, 5, 6);
-        let of = |effect: usize, place: u32| Some(Value::Of { effect: effect as u32, place });
+        let of = |effect: usize, place: u32| Some(Value::Of { effect: effect as u32 + FIRST_RECORD, place });
         assert!(log.check(10, &[of(b, 0)], true).is_ok());
         assert!(log.check(10, &[of(b, 0), of(a, 0), of(a, 1)], true).is_ok());
         assert!(log.check(10, &[of(a, 0), of(a, 1)], true).is_err(), "a synced record is missing");

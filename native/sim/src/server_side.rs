@@ -1,15 +1,15 @@
 //! One chunkserver: the real store on a simulated disk, and the order of its answers as `chunkserver::requests` has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use base::{Error, ErrorKind, Reason, Result, crc};
-use chunk::sim::SimDisk;
-use chunk::{ChunkMap, ChunkRef, Sender, Store, StoreConfig};
+use chunk::sim::{SimDisk, SimImage};
+use chunk::{ChunkMap, ChunkRef, Memory, Sender, Store, StoreConfig};
 use chunkserver::outcome;
-use wire::proto::{ChunkWrite, Replica, Stamp};
+use wire::proto::{ChunkWrite, DiskStatus, Position, Replica, Stamp};
 
 use crate::client_side::{Call, ClientStep};
 use crate::leader::{LeaderStep, TaskId};
@@ -19,6 +19,9 @@ use crate::world::{MS, SECOND, Step, World, silent};
 /// A hop that says nothing for this long has failed.
 const HOP: Time = 900 * MS;
 const COPY: Time = 10 * SECOND;
+/// How long a request waits for a registration after the start, as in `chunkserver::memory`.
+const FIRST_LOOK: Time = 2 * SECOND;
+const IMAGES: usize = 12;
 
 /// A failure as the one who asked sees it.
 #[derive(Clone, Debug)]
@@ -100,6 +103,12 @@ pub struct Server {
     pub boot: u64,
     pub epoch: u64,
     pub paused_until: Time,
+    started: Time,
+    pub has_bad_disk: bool,
+    /// A leader compared what this server's disk remembers with what it knows.
+    looked_at: bool,
+    /// Former states of the disk, for one that is put back.
+    images: VecDeque<(Time, SimImage)>,
     store: Option<Store>,
     pending: BTreeMap<u64, Pending>,
     next_pending: u64,
@@ -115,6 +124,10 @@ impl Server {
             boot: 0,
             epoch: 0,
             paused_until: 0,
+            started: 0,
+            has_bad_disk: false,
+            looked_at: false,
+            images: VecDeque::new(),
             store: None,
             pending: BTreeMap::new(),
             next_pending: 1,
@@ -136,7 +149,42 @@ impl Server {
         self.pending.clear();
         self.turns.clear();
         self.waiting.clear();
-        self.epoch = 0;
+        (self.epoch, self.looked_at) = (0, false);
+    }
+
+    /// What it says of its disks, and what they remember.
+    pub fn disks(&self) -> Vec<DiskStatus> {
+        self.store().map_or(Vec::new(), |store| chunkserver::with_memories(chunkserver::disk_statuses(store), store))
+    }
+
+    /// Write down what a leader said, before anything is done under it. A disk that cannot is one that takes no writes.
+    pub fn remember(&mut self, epoch: u64, position: Position, outdated: &[String]) {
+        let outdated: Vec<PathBuf> = outdated.iter().map(PathBuf::from).collect();
+        if let Some(store) = &self.store {
+            let _ = store.remember(chunkserver::memory(epoch, Some(&position)), &outdated);
+        }
+        (self.epoch, self.looked_at) = (epoch, true);
+    }
+
+    /// What is done about once a second.
+    pub fn second(&mut self, now: Time) {
+        if let Some(store) = &self.store {
+            store.tick((now * 1000) as i64);
+        }
+        self.images.push_back((now, self.disk.snapshot()));
+        while self.images.len() > IMAGES {
+            self.images.pop_front();
+        }
+    }
+
+    /// The oldest that is kept, when it is old enough to be told from what the disk holds now.
+    pub fn old_image(&self, now: Time) -> Option<SimImage> {
+        self.images.front().filter(|(at, _)| at + 4 * SECOND < now).map(|(_, image)| image.clone())
+    }
+
+    /// Whether it waits for the masters before it answers: its disk may be an older image of itself.
+    fn is_unknown(&self) -> bool {
+        !self.looked_at && self.store().is_some_and(|store| store.memory() != Memory::default())
     }
 
     fn stamp(&self, stored_bytes: u32) -> Stamp {
@@ -175,9 +223,11 @@ impl World {
         };
         match Store::open_simulated(config, std::slice::from_ref(&server.disk), now_ns) {
             Ok(store) => {
-                server.boot = boot;
+                (server.boot, server.started) = (boot, self.now);
                 server.store = Some(store);
             }
+            // It is tried again when the disk works.
+            Err(_) if server.has_bad_disk => {}
             Err(error) => self.fail(format!("chunkserver {} does not start: {error}", id + 1)),
         }
     }
@@ -201,6 +251,15 @@ impl World {
                 }
                 if epoch.is_some_and(|epoch| epoch != self.servers[id].epoch) {
                     return self.answer(id, reply, Err(Failure { error: Error::stale("epoch"), answered: true }));
+                }
+                let (unknown, started) = (self.servers[id].is_unknown(), self.servers[id].started);
+                if unknown && epoch.is_none() {
+                    if self.now < started + FIRST_LOOK {
+                        let what = ServerStep::Asked { what, reply, of_client, epoch };
+                        return self.after(50 * MS, Step::Server { id, what });
+                    }
+                    let error = Error::unavailable("not registered since its start").with_failed(self.servers[id].id);
+                    return self.answer(id, reply, Err(Failure { error, answered: true }));
                 }
                 self.serve(id, what, reply, of_client);
             }

@@ -107,7 +107,7 @@ impl World {
             self.start_server(id);
             self.register_server(id);
         }
-        self.leader.make_files();
+        self.leader.make_log();
         for id in 0..self.plan.clients {
             self.add_client(id as u32);
         }

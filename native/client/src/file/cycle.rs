@@ -2,7 +2,7 @@
 //! size, times and chunks in one operation. What fails on the way sends pieces again and begins another cycle.
 
 use base::{Error, Reason};
-use wire::proto::{ChunkRef, ChunkStored, CommitWrite, NameReply};
+use wire::proto::{ChunkInfo, ChunkRef, ChunkStored, CommitWrite, NameReply};
 
 use super::event::{Action, Now, Synced, Timer};
 use super::{Body, File, MOST_GRANTS, Writer, pause_ms};
@@ -367,9 +367,9 @@ impl File {
         for index in &cycle.chunks {
             let Some(writer) = self.writers.get_mut(index) else { continue };
             writer.committed(cycle.seq);
-            let id = writer.chunk().id;
-            if let Some(info) = self.map.get_mut(index).filter(|info| info.chunk.is_some_and(|chunk| chunk.id == id)) {
-                // A map from before this commit may have come since.
+            let of_writer = |info: &&mut ChunkInfo| info.chunk.is_some_and(|chunk| chunk.id == writer.chunk().id);
+            // An answer from before the commit, which came since, says otherwise.
+            if let Some(info) = self.map.get_mut(index).filter(of_writer) {
                 info.written = true;
             }
         }

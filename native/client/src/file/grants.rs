@@ -26,6 +26,7 @@ impl File {
         if let Some(attr) = &reply.attr {
             self.absorb_own(attr);
         }
+        let data_version = reply.attr.map_or(self.attr.data_version, |attr| attr.data_version);
         let deadline_ms = self.limits.deadline_ms;
         let writer = self.writer(index);
         let left_out: Vec<u32> = writer.trouble.failed.clone();
@@ -34,7 +35,7 @@ impl File {
         if !left_out.is_empty() {
             out.push(Action::LeftOut(left_out));
         }
-        writer.granted(info.clone());
+        writer.granted(info.clone(), data_version);
         if info.healing {
             writer.trouble.tries += 1;
             let since = *writer.trouble.since_ms.get_or_insert(now.mono_ms);
@@ -107,11 +108,12 @@ impl File {
                 if let Some(attr) = &reply.attr {
                     self.absorb_own(attr);
                 }
+                let data_version = reply.attr.map_or(self.attr.data_version, |attr| attr.data_version);
                 let Some(writer) = self.writers.get_mut(&index) else { return };
                 match reply.chunks.first() {
                     Some(info) => {
                         self.map.insert(index, info.clone());
-                        writer.granted(info.clone());
+                        writer.granted(info.clone(), data_version);
                     }
                     None => writer.pause(false),
                 }

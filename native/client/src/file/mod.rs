@@ -482,6 +482,7 @@ impl File {
         for index in first..last {
             self.map.entry(index).or_insert_with(|| ChunkInfo { index, ..ChunkInfo::default() });
         }
+        self.lose_what_was_cut(reply, first, count);
         if matches!(self.body, Body::Unknown) {
             let empty = self.attr.size == 0 && reply.chunks.is_empty();
             self.body = if reply.is_inline || empty {
@@ -489,6 +490,18 @@ impl File {
             } else {
                 Body::Chunked
             };
+        }
+    }
+
+    /// Another client cut the file before a chunk that we were granted: what we sent there is sent to a new one.
+    fn lose_what_was_cut(&mut self, reply: &NameReply, first: u64, count: u64) {
+        let Some(attr) = reply.attr.filter(|_| self.convert.is_none()) else { return };
+        let is_named = |index: u64| reply.chunks.iter().any(|info| info.index == index && info.chunk.is_some());
+        for (index, writer) in self.writers.range_mut(first..first.saturating_add(count)) {
+            if !is_named(*index) && writer.was_cut_away(attr.data_version) {
+                writer.send_again();
+                writer.ungrant();
+            }
         }
     }
 

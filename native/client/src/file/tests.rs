@@ -382,6 +382,31 @@ fn a_file_that_others_made_small_again_is_asked_for_anew_although_an_old_grant_i
 }
 
 #[test]
+fn what_was_committed_is_read_although_an_answer_from_before_says_the_chunk_is_new() {
+    let mut stage = Stage::new();
+    let fresh = ChunkInfo { written: false, ..stage.info(None) };
+    stage.written();
+    let attr = Some(stage.file.attr);
+    let reply = NameReply { attr, chunks: vec![fresh], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    assert!(!stage.file.is_dirty());
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
+}
+
+#[test]
+fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
+    let mut stage = Stage::new();
+    stage.written();
+    let attr = Attr { size: 150_000, data_version: stage.file.attr.data_version + 2, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.chunk.is_none()));
+    assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "ours comes after the cut");
+}
+
+#[test]
 fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is_blamed() {
     let mut stage = Stage::new();
     stage.write(0, &[1; 1000]);
@@ -450,22 +475,6 @@ fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_befor
     assert_eq!(stage.sync(|_| Synced::Stable), 3);
     assert_eq!(stage.commit(Ok(())).stored[0].version, 4);
     assert!(stage.file.is_done(2) && stage.file.faults() == 0);
-}
-
-#[test]
-fn a_chunk_that_a_commit_made_is_read_though_a_map_from_before_it_came_late() {
-    let mut stage = Stage::new();
-    (stage.chunk_id, stage.version) = (51, 1);
-    let unwritten = ChunkInfo { written: false, ..stage.info(None) };
-    let reply = NameReply { attr: Some(stage.file.attr), chunks: vec![unwritten], ..NameReply::default() };
-    stage.write(0, &[1; 1000]);
-    stage.tell(Event::Flush { settle: true });
-    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply.clone())) });
-    stage.acknowledge(BOOT);
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    stage.sync(|_| Synced::Stable);
-    stage.commit(Ok(()));
-    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written), "not zeros");
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct Writer {
     grant: Option<Arc<ChunkInfo>>,
     /// The last grant, which still stands when no other can be had.
     last_grant: Option<Arc<ChunkInfo>>,
+    /// The file's data version when it was granted.
+    granted_at: u64,
     /// The chunk that the leader named last, granted or not.
     chunk: ChunkRef,
     /// The leader counts us among the chunk's writers.
@@ -106,6 +108,7 @@ impl Writer {
             step: Step::Ready,
             grant: None,
             last_grant: None,
+            granted_at: 0,
             chunk: ChunkRef::default(),
             owed: false,
             wanted: false,
@@ -218,6 +221,11 @@ impl Writer {
         self.grant.as_ref().or(self.last_grant.as_ref())
     }
 
+    /// Whether an answer of this data version, which names no chunk here, is younger than the grant: it was cut away.
+    pub fn was_cut_away(&self, data_version: u64) -> bool {
+        data_version > self.granted_at && self.last_grant().is_some()
+    }
+
     pub fn chunk(&self) -> ChunkRef {
         self.chunk
     }
@@ -310,7 +318,8 @@ impl Writer {
     }
 
     /// The leader's answer. What was sent under another chunk or version does not count any more.
-    pub fn granted(&mut self, info: ChunkInfo) {
+    pub fn granted(&mut self, info: ChunkInfo, data_version: u64) {
+        self.granted_at = data_version;
         let chunk = info.chunk.unwrap_or_default();
         if chunk != self.chunk {
             if chunk.id != self.chunk.id {

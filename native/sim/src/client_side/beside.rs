@@ -2,6 +2,7 @@
 
 use client::file::Event;
 
+use super::FileName;
 use crate::oracle::Time;
 use crate::world::World;
 
@@ -14,7 +15,7 @@ pub(super) struct Beside {
 impl World {
     /// At most one at a time: the operations go on.
     pub(super) fn sync_beside(&mut self, id: usize) {
-        let (now, began) = (self.now_of(), self.now);
+        let (now, began) = (self.now_of(id), self.now);
         self.note(|| format!("client {id} syncs beside what follows"));
         let changes = self.act(id, |file| {
             let actions = file.decide(now, Event::Flush { settle: false });
@@ -45,7 +46,7 @@ impl World {
             self.fail(format!("client {id}: written bytes were given up: {fault:?}"));
             return false;
         }
-        let (name, is_log) = (client.name, opened.is_log);
+        let (name, is_log) = (client.name, opened.name == FileName::Log);
         self.note(|| format!("client {id}: what was written until {:.6} is synced", began as f64 / 1e6));
         if is_log {
             self.log.synced(name, began, self.now)

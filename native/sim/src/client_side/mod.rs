@@ -1,6 +1,7 @@
 //! One client: the real rules of an open file, the glue that `client::drive` is for them, and a program of random operations.
 
 mod beside;
+mod names;
 mod program;
 mod reading;
 
@@ -14,6 +15,8 @@ use client::file::{
 };
 use wire::proto::name_request::Op;
 use wire::proto::*;
+
+pub use names::FileName;
 
 use crate::oracle::{EffectId, Time};
 use crate::random::Random;
@@ -42,6 +45,12 @@ pub enum ClientStep {
         back: Back,
         outcome: Result<Box<NameReply>, Error>,
     },
+    /// The session had expired when the leader was asked this.
+    NoSession {
+        request: NameRequest,
+        back: Back,
+        maybe_done: bool,
+    },
     Answered {
         call: Call,
         server: u32,
@@ -58,17 +67,50 @@ pub enum ClientStep {
 /// What becomes of a reply of the leader. `open`: of which opening of the file.
 #[derive(Clone, Copy, Debug)]
 pub enum Back {
-    Granted { open: u64, index: u64 },
-    TrimTold { open: u64, index: u64 },
-    InlineWritten { open: u64 },
-    Committed { open: u64, cycle: u64 },
-    Turn { open: u64 },
-    Body { open: u64 },
-    Map { open: u64, index: u64 },
-    Size { open: u64 },
+    Granted {
+        open: u64,
+        index: u64,
+    },
+    TrimTold {
+        open: u64,
+        index: u64,
+    },
+    InlineWritten {
+        open: u64,
+    },
+    Committed {
+        open: u64,
+        cycle: u64,
+    },
+    Turn {
+        open: u64,
+    },
+    Body {
+        open: u64,
+    },
+    Map {
+        open: u64,
+        index: u64,
+    },
+    Size {
+        open: u64,
+    },
+    /// Of a stat that began then.
+    Stat {
+        open: u64,
+        began: Time,
+    },
+    Found,
+    Created,
     Opened,
-    Resized { open: u64 },
-    AppendedInline { open: u64 },
+    Unlinked,
+    Renamed,
+    Resized {
+        open: u64,
+    },
+    AppendedInline {
+        open: u64,
+    },
     Nothing,
 }
 
@@ -81,11 +123,32 @@ enum Waiting {
 
 enum Doing {
     Idle,
-    Opening { began: Time },
-    Writing { effect: EffectId, at: u64, data: Vec<u8> },
-    Appending { record: EffectId, data: Vec<u8>, stage: AppendStage },
-    Flushing { changes: u64, began: Time, then: Then },
-    Cutting { effect: EffectId },
+    Opening {
+        began: Time,
+        name: FileName,
+        inode: u64,
+    },
+    /// Unlinking, or renaming over.
+    Naming,
+    Stating,
+    Writing {
+        effect: EffectId,
+        at: u64,
+        data: Vec<u8>,
+    },
+    Appending {
+        record: EffectId,
+        data: Vec<u8>,
+        stage: AppendStage,
+    },
+    Flushing {
+        changes: u64,
+        began: Time,
+        then: Then,
+    },
+    Cutting {
+        effect: EffectId,
+    },
     Reading(Read),
     Over,
 }
@@ -107,8 +170,9 @@ enum Then {
 }
 
 struct Opened {
-    is_log: bool,
+    name: FileName,
     inode: u64,
+    /// When it was opened, or looked at last.
     at: Time,
     file: File,
     seen_faults: u64,
@@ -122,6 +186,9 @@ pub struct Client {
     pub paused_until: Time,
     /// For the oracle: another one for each life.
     name: u32,
+    /// Its clock goes so many thousandths as fast as the true one, and its date is off by so much.
+    rate: u64,
+    off_ns: i64,
     session: u64,
     op_id: u64,
     writer: u64,
@@ -139,12 +206,18 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn jump(&mut self, by_ns: i64) {
+        self.off_ns += by_ns;
+    }
+
     /// What it still does after the end, if anything.
     pub fn is_stuck(&self) -> Option<&'static str> {
         match self.doing {
             Doing::Over => None,
             Doing::Idle => Some("idle"),
             Doing::Opening { .. } => Some("opening"),
+            Doing::Naming => Some("taking a name away"),
+            Doing::Stating => Some("looking at its size"),
             Doing::Writing { .. } => Some("writing"),
             Doing::Appending { .. } => Some("appending"),
             Doing::Flushing { .. } => Some("syncing"),
@@ -159,10 +232,13 @@ impl World {
         let session = self.leader.open_session(self.now);
         let (random, writer) = (self.random.split(), self.random.next());
         let id = self.clients.len();
+        let (rate, off_ns) = self.plan.clock(&mut self.random);
         self.clients.push(Client {
             life: 1,
             paused_until: 0,
             name,
+            rate,
+            off_ns,
             session,
             op_id: 0,
             writer,
@@ -199,16 +275,17 @@ impl World {
         self.after(SECOND, Step::Client { id, life, what: ClientStep::Next });
     }
 
-    fn now_of(&self) -> Now {
-        Now { mono_ms: self.now / MS, wall_ns: (self.now * 1000) as i64 }
+    fn now_of(&self, id: usize) -> Now {
+        let client = &self.clients[id];
+        let mono = self.now * client.rate / 1000;
+        Now { mono_ms: mono / MS, wall_ns: (mono * 1000) as i64 + client.off_ns }
     }
 
     pub fn client_step(&mut self, id: usize, step: ClientStep) {
         match step {
             ClientStep::Next => self.next_operation(id),
             ClientStep::Tick => {
-                let session = self.clients[id].session;
-                self.leader.hears(session, self.now);
+                self.renew(id);
                 if self.clients[id].opened.as_ref().is_some_and(|opened| opened.file.needs_ticks()) {
                     self.tell(id, Event::Tick);
                 }
@@ -218,6 +295,7 @@ impl World {
                 self.clients[id].unanswered.remove(&op_id);
                 self.replied(id, back, outcome);
             }
+            ClientStep::NoSession { request, back, maybe_done } => self.without_session(id, request, back, maybe_done),
             ClientStep::Answered { call, server, outcome } => self.answered(id, call, server, outcome),
             ClientStep::Waited { call, server } => {
                 let failure = Failure { error: silent("a chunkserver"), answered: false };
@@ -247,7 +325,7 @@ impl World {
     }
 
     fn tell(&mut self, id: usize, event: Event) {
-        let now = self.now_of();
+        let now = self.now_of(id);
         self.act(id, |file| ((), file.decide(now, event)));
     }
 
@@ -304,7 +382,8 @@ impl World {
             }
             Action::Wait { timer, after_ms } => {
                 let life = client.life;
-                let wait = after_ms * MS / 2 + self.weather.below(after_ms * MS);
+                let after = after_ms * MS * 1000 / client.rate;
+                let wait = after / 2 + self.weather.below(after);
                 self.after(wait, Step::Client { id, life, what: ClientStep::Fired { open, timer } });
             }
             Action::Reappend => {
@@ -319,7 +398,7 @@ impl World {
 
     fn ask(&mut self, id: usize, op: Op, back: Back) {
         let client = &mut self.clients[id];
-        let is_read = matches!(op, Op::Getattr(_) | Op::GetChunks(_) | Op::Open(_));
+        let is_read = is_read(&op);
         if !is_read {
             client.op_id += 1;
             client.unanswered.insert(client.op_id);
@@ -375,10 +454,14 @@ impl World {
             Back::InlineWritten { open } => self.tell_if(id, open, Event::InlineWritten { outcome }),
             Back::Committed { open, cycle } => self.tell_if(id, open, Event::Committed { cycle, outcome }),
             Back::Turn { open } => self.tell_if(id, open, Event::Turn { outcome }),
+            Back::Found => self.was_found(id, outcome),
+            Back::Created => self.was_created(id, outcome),
             Back::Opened => self.was_opened(id, outcome),
+            Back::Unlinked | Back::Renamed => self.was_named(id, outcome),
             Back::Body { open }
             | Back::Map { open, .. }
             | Back::Size { open }
+            | Back::Stat { open, .. }
             | Back::Resized { open }
             | Back::AppendedInline { open } => {
                 if self.clients[id].opens != open || self.clients[id].opened.is_none() {
@@ -412,6 +495,15 @@ impl World {
                 if let Doing::Reading(read) = &mut self.clients[id].doing {
                     (read.looked, read.asking) = (true, false);
                 }
+            }
+            Back::Stat { began, .. } => {
+                if let Some(attr) = reply.attr {
+                    self.tell(id, Event::Seen(attr));
+                }
+                if let Some(opened) = &mut self.clients[id].opened {
+                    opened.at = began;
+                }
+                self.ended(id);
             }
             Back::Resized { .. } => {
                 if let Some(attr) = reply.attr {
@@ -453,8 +545,22 @@ impl World {
                 return;
             }
         }
-        self.fail(format!("client {id}: {back:?} failed: {error}"));
+        match (back, &self.clients[id].doing) {
+            // Nobody can know whether it was carried out: it was, or it was not, and is over.
+            (Back::Resized { .. }, Doing::Cutting { effect }) if error.reason == Reason::NoSession => {
+                let effect = *effect;
+                self.register.is_over(effect, self.now);
+                self.ended(id);
+            }
+            (Back::AppendedInline { .. }, _) if error.reason == Reason::NoSession => self.ended(id),
+            _ => self.fail(format!("client {id}: {back:?} failed: {error}")),
+        }
     }
+}
+
+/// What needs no number, as it changes nothing.
+pub fn is_read(op: &Op) -> bool {
+    matches!(op, Op::Getattr(_) | Op::GetChunks(_) | Op::Open(_) | Op::Lookup(_))
 }
 
 fn hops(chain: usize) -> Time {

@@ -1,14 +1,12 @@
 //! What a client does, and how far it is with it: the program of random operations, writes, appends, syncs and cuts.
 
-use base::Error;
 use base::limits::CHUNK_BYTES;
-use client::file::{CELL_BYTES, Event, File, Limits, Taken};
+use client::file::{CELL_BYTES, Event, Taken};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{AppendStage, Back, Client, ClientStep, Doing, MAP_CHUNKS, Opened, Then, WINDOW};
-use crate::leader::INLINE_LIMIT;
-use crate::oracle::{GRAIN, Register};
+use super::{AppendStage, Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, Then};
+use crate::oracle::{GRAIN, Log, Register};
 use crate::world::{MS, Step, World};
 
 impl World {
@@ -33,16 +31,17 @@ impl World {
                 self.clients[id].doing = Doing::Over;
                 return;
             }
-            return self.open(id);
+            return self.choose_name(id);
         };
-        let (is_log, span) = (opened.is_log, self.plan.span);
+        let (is_log, span) = (opened.name == FileName::Log, self.plan.span);
         let draw = self.clients[id].random.below(100);
         match draw {
             _ if calm => self.flush(id, Then::Close),
             0..8 => self.flush(id, Then::Close),
             8..15 => self.flush(id, Then::Nothing),
-            15..22 => self.sync_beside(id),
-            22..45 => self.begin_read(id, span),
+            15..21 => self.sync_beside(id),
+            21..24 => self.stat(id),
+            24..45 => self.begin_read(id, span),
             _ if is_log => self.begin_append(id),
             45..57 => {
                 // As often a growth as a cut.
@@ -54,43 +53,12 @@ impl World {
         }
     }
 
-    fn open(&mut self, id: usize) {
-        let (appends, now) = (self.plan.appends, self.now);
-        let client = &mut self.clients[id];
-        client.opens += 1;
-        let is_log = client.random.per_mille(appends);
-        let inode = if is_log { self.leader.log } else { self.leader.cuts };
-        client.doing = Doing::Opening { began: now };
-        let back = Back::Opened;
-        self.note(|| format!("client {id} opens {inode}"));
-        self.ask(id, Op::Open(Open { inode, read: true, write: true }), back);
-    }
-
-    pub(super) fn was_opened(&mut self, id: usize, outcome: Result<Box<NameReply>, Error>) {
-        let reply = match outcome {
-            Ok(reply) => reply,
-            Err(error) => return self.fail(format!("client {id} cannot open: {error}")),
-        };
-        let Some(attr) = reply.attr else { return self.fail("an open without attributes".into()) };
-        let limits = Limits { window_bytes: WINDOW, inline_bytes: INLINE_LIMIT, deadline_ms: 60_000 };
-        let log = self.leader.log;
-        let client = &mut self.clients[id];
-        let Doing::Opening { began } = client.doing else { return };
-        client.opened = Some(Opened {
-            is_log: attr.inode == log,
-            inode: attr.inode,
-            at: began,
-            file: File::new(attr, Credentials::default(), limits, client.rounds.clone()),
-            seen_faults: 0,
-            asking_body: false,
-            reappend: false,
-            beside: None,
-        });
-        let knows = reply.is_inline || !reply.chunks.is_empty();
-        let count = reply.chunks.last().map_or(0, |info| info.index + 1);
-        let event = if knows { Event::Learned { reply, first: 0, count } } else { Event::Seen(attr) };
-        self.tell(id, event);
-        self.ended(id);
+    /// Whoever looks at a file gets from then on what was synced before, through the descriptor it has.
+    fn stat(&mut self, id: usize) {
+        let Some(opened) = &self.clients[id].opened else { return };
+        let (inode, back) = (opened.inode, Back::Stat { open: self.clients[id].opens, began: self.now });
+        self.clients[id].doing = Doing::Stating;
+        self.ask(id, Op::Getattr(GetAttr { inode }), back);
     }
 
     fn begin_write(&mut self, id: usize, span: u64) {
@@ -104,8 +72,8 @@ impl World {
         if random.per_mille(30) {
             offset = CHUNK_BYTES - GRAIN * random.between(0, 8);
         }
-        let name = self.clients[id].name;
-        let effect = self.register.begin_write(name, offset, length, self.now);
+        let (name, file) = (self.clients[id].name, self.clients[id].opened.as_ref().map_or(0, |opened| opened.inode));
+        let effect = self.register.begin_write(name, file, (offset, length), self.now);
         self.note(|| format!("client {id} writes {length} at {offset} (effect {effect})"));
         self.clients[id].doing = Doing::Writing { effect, at: offset, data: Register::fill(effect, length) };
     }
@@ -115,12 +83,12 @@ impl World {
         let length = if random.per_mille(300) { GRAIN * random.between(1, 600) } else { GRAIN * random.between(1, 12) };
         let record = self.log.begin(self.clients[id].name, length);
         self.note(|| format!("client {id} appends {length} (record {record})"));
-        let data = Register::fill(record, length);
+        let data = Log::fill(record, length);
         self.clients[id].doing = Doing::Appending { record, data, stage: AppendStage::Begin };
     }
 
     fn flush(&mut self, id: usize, then: Then) {
-        let (now, began) = (self.now_of(), self.now);
+        let (now, began) = (self.now_of(id), self.now);
         let settle = !matches!(then, Then::Nothing);
         self.note(|| {
             format!(
@@ -155,12 +123,17 @@ impl World {
             Doing::Appending { .. } => self.pump_append(id),
             Doing::Flushing { .. } => self.pump_flush(id),
             Doing::Reading(_) => self.pump_read(id),
-            Doing::Idle | Doing::Opening { .. } | Doing::Cutting { .. } | Doing::Over => false,
+            Doing::Idle
+            | Doing::Opening { .. }
+            | Doing::Naming
+            | Doing::Stating
+            | Doing::Cutting { .. }
+            | Doing::Over => false,
         }
     }
 
     fn reappend(&mut self, id: usize) -> bool {
-        let now = self.now_of();
+        let now = self.now_of(id);
         match self.act(id, |file| file.reappend(now)) {
             Some(Taken::NeedsBody) => {
                 self.know_body(id);
@@ -186,7 +159,7 @@ impl World {
     }
 
     fn pump_write(&mut self, id: usize) -> bool {
-        let now = self.now_of();
+        let now = self.now_of(id);
         let Doing::Writing { effect, at, data } = &mut self.clients[id].doing else { return false };
         let (effect, at) = (*effect, *at);
         let length = data.len().min((CELL_BYTES - at % CELL_BYTES) as usize);
@@ -211,7 +184,7 @@ impl World {
     }
 
     fn pump_append(&mut self, id: usize) -> bool {
-        let now = self.now_of();
+        let now = self.now_of(id);
         let open = self.clients[id].opens;
         let Client { doing: Doing::Appending { record, data, stage }, opened: Some(opened), .. } =
             &mut self.clients[id]
@@ -297,10 +270,10 @@ impl World {
                 while client.closed.len() > 4 {
                     client.closed.pop_first();
                 }
-                self.ended(id);
+                self.after_close(id);
             }
             Then::Cut(size) => {
-                let effect = self.register.begin_cut(name, size, self.now);
+                let effect = self.register.begin_cut(name, inode, size, self.now);
                 self.note(|| format!("client {id} cuts to {size} (effect {effect})"));
                 self.clients[id].doing = Doing::Cutting { effect };
                 let (open, session, op_id) =

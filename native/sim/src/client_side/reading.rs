@@ -7,7 +7,7 @@ use client::file::{Event, Patch, Source, chain, overlay};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{Back, Client, ClientStep, Doing, MAP_CHUNKS, READ_PATIENCE, Waiting, reference};
+use super::{Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, READ_PATIENCE, Waiting, reference};
 use crate::oracle::{GRAIN, Reading, Register, Time};
 use crate::server_side::{Answer, Outcome, Question};
 use crate::world::{MS, Step, World};
@@ -16,8 +16,6 @@ pub(super) struct Read {
     began: Time,
     offset: u64,
     end: u64,
-    /// It asks for the attributes first, as a program that looks at a file before it reads does.
-    looks: bool,
     pub looked: bool,
     pub asking: bool,
     /// What it appended itself was not committed when its size was taken, and may have moved since.
@@ -37,19 +35,17 @@ struct Part {
 
 impl World {
     pub(super) fn begin_read(&mut self, id: usize, span: u64) {
-        let is_log = self.clients[id].opened.as_ref().is_some_and(|opened| opened.is_log);
+        let is_log = self.clients[id].opened.as_ref().is_some_and(|opened| opened.name == FileName::Log);
         let random = &mut self.clients[id].random;
         let (offset, length) = match is_log {
             true => (0, 1 << 20),
             false => (random.below(span / GRAIN) * GRAIN, GRAIN * random.between(1, 1 + span / GRAIN)),
         };
-        let looks = random.per_mille(250);
         self.note(|| format!("client {id} reads {length} at {offset}"));
         self.clients[id].doing = Doing::Reading(Read {
             began: self.now,
             offset,
             end: offset + length,
-            looks,
             looked: false,
             asking: false,
             moving: false,
@@ -73,7 +69,7 @@ impl World {
         }
         if read.parts.is_none() {
             let size = opened.file.size();
-            if (read.looks || read.offset >= size) && !read.looked {
+            if read.offset >= size && !read.looked {
                 read.asking = true;
                 let inode = opened.inode;
                 self.ask(id, Op::Getattr(GetAttr { inode }), Back::Size { open });
@@ -235,15 +231,17 @@ impl World {
 
     fn end_read(&mut self, id: usize) {
         let Client { doing: Doing::Reading(read), opened: Some(opened), name, .. } = &self.clients[id] else { return };
-        let reading = Reading { client: *name, opened: opened.at, begin: read.began, end: self.now };
+        let reading =
+            Reading { client: *name, file: opened.inode, opened: opened.at, begin: read.began, end: self.now };
         let whole = read.got.len() < (read.end - read.offset) as usize && !read.moving;
         let values: Vec<_> = read.got.chunks(GRAIN as usize).map(Register::decode).collect();
-        let found = match opened.is_log {
-            true => self.log.check(opened.at, &values, whole),
-            false => values.iter().enumerate().try_for_each(|(at, value)| {
+        let register = &mut self.register;
+        let found = match opened.name {
+            FileName::Log => self.log.check(opened.at, &values, whole),
+            _ => values.iter().enumerate().try_for_each(|(at, value)| {
                 let offset = read.offset + at as u64 * GRAIN;
                 match value {
-                    Some(value) => self.register.check(reading, offset, *value),
+                    Some(value) => register.look(reading, offset, *value),
                     None => Err(format!("bytes of nobody at {offset}")),
                 }
             }),
