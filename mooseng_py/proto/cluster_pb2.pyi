@@ -364,12 +364,14 @@ class BeginHistory(_message.Message):
     def __init__(self, mark: _Optional[int] = ...) -> None: ...
 
 class ConfirmServer(_message.Message):
-    __slots__ = ("server_id", "epoch")
+    __slots__ = ("server_id", "epoch", "remembered")
     SERVER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_FIELD_NUMBER: _ClassVar[int]
     server_id: int
     epoch: int
-    def __init__(self, server_id: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+    remembered: int
+    def __init__(self, server_id: _Optional[int] = ..., epoch: _Optional[int] = ..., remembered: _Optional[int] = ...) -> None: ...
 
 class RaiseNumbers(_message.Message):
     __slots__ = ("known",)

@@ -24,6 +24,8 @@ struct Inventory {
     arriving: Option<BTreeMap<u64, Held>>,
     /// Copies made since the server registered: an inventory on its way may have been listed before them.
     added: BTreeMap<u64, u32>,
+    /// The last entry of the log that changed a copy there.
+    changed_at: u64,
 }
 
 #[derive(Default)]
@@ -75,9 +77,10 @@ impl Copies {
         true
     }
 
-    /// Every server of a committed write set took this version.
-    pub fn written(&mut self, server: u32, chunk: u64, version: u32) {
+    /// Every server of a committed write set took this version, by this entry of the log.
+    pub fn written(&mut self, server: u32, chunk: u64, version: u32, index: u64) {
         let Some(inventory) = self.servers.get_mut(&server) else { return };
+        inventory.changed_at = index;
         let entry = inventory.held.entry(chunk).or_insert(Held { version, bad: false });
         entry.version = entry.version.max(version);
         inventory.added.insert(chunk, version);
@@ -85,8 +88,9 @@ impl Copies {
     }
 
     /// A copy was made anew: whatever was wrong with the old one is gone.
-    pub fn healed(&mut self, server: u32, chunk: u64, version: u32) {
+    pub fn healed(&mut self, server: u32, chunk: u64, version: u32, index: u64) {
         let Some(inventory) = self.servers.get_mut(&server) else { return };
+        inventory.changed_at = index;
         inventory.held.insert(chunk, Held { version, bad: false });
         inventory.added.insert(chunk, version);
         self.changes += 1;
@@ -117,6 +121,10 @@ impl Copies {
     pub fn forget(&mut self, server: u32) {
         self.servers.remove(&server);
         self.changes += 1;
+    }
+
+    pub fn changed_at(&self, server: u32) -> u64 {
+        self.servers.get(&server).map_or(0, |inventory| inventory.changed_at)
     }
 
     pub fn is_known(&self, server: u32) -> bool {
@@ -186,7 +194,7 @@ mod tests {
         let mut copies = Copies::default();
         copies.registered(1, false);
         copies.part(1, &[report(1, 1)], true, false);
-        copies.written(1, 7, 3);
+        copies.written(1, 7, 3, 40);
         copies.part(1, &[], false, true);
         assert_eq!(copies.get(1, 7), Some(Held { version: 3, bad: false }));
     }
@@ -196,9 +204,9 @@ mod tests {
         let mut copies = Copies::default();
         copies.registered(1, false);
         copies.reported(1, &ChunkReport { bad: true, ..report(1, 1) });
-        copies.written(1, 1, 2);
+        copies.written(1, 1, 2, 40);
         assert!(copies.get(1, 1).unwrap().bad);
-        copies.healed(1, 1, 3);
+        copies.healed(1, 1, 3, 41);
         assert!(!copies.get(1, 1).unwrap().bad);
     }
 

@@ -11,7 +11,7 @@ use wire::proto::{
     ServerWelcome, admin_command,
 };
 
-use crate::history::{outdated, remembered_by_all};
+use crate::history::{is_to_confirm, outdated, remembered_by_all};
 use crate::node::Node;
 
 /// Chunks of one inventory part.
@@ -63,7 +63,8 @@ impl Node {
     /// Disks of this server that were put back to an older image; their copies are made anew from others.
     fn outdated_disks(&self, hello: &ServerHello) -> Vec<String> {
         let server = hello.server_id;
-        let confirmed = self.machine.state().server(server).map_or(0, |server| server.confirmed);
+        let confirmed =
+            self.machine.state().server(server).map_or((0, 0), |server| (server.confirmed, server.remembered));
         let servers = self.servers.lock();
         let before = servers.get(server).map_or(&[][..], |registered| &registered.disks);
         let found = outdated(&hello.disks, confirmed, before);
@@ -98,6 +99,7 @@ impl Node {
 
     pub async fn heartbeat(&self, peer: &Peer, beat: Heartbeat) -> Result<HeartbeatReply> {
         let term = self.lead().await?;
+        let changed_at = self.machine.soft.copies.read().changed_at(beat.server_id);
         let to_confirm = {
             let mut servers = self.servers.lock();
             let registered = servers
@@ -105,10 +107,12 @@ impl Node {
                 .ok_or_else(|| register_again(beat.server_id))?;
             registered.disks = beat.disks;
             registered.counters = beat.counters;
-            !registered.confirmed && remembered_by_all(&registered.disks, beat.epoch)
+            let (confirmed, now) = (registered.confirmed, Instant::now());
+            let remembered = remembered_by_all(&registered.disks, beat.epoch);
+            remembered.filter(|remembered| is_to_confirm(confirmed, *remembered, changed_at, now))
         };
-        if to_confirm {
-            self.confirm(term, beat.server_id, beat.epoch).await?;
+        if let Some(remembered) = to_confirm {
+            self.confirm(term, beat.server_id, beat.epoch, remembered).await?;
         }
         if !beat.bad.is_empty() {
             tracing::warn!(
@@ -125,13 +129,14 @@ impl Node {
         Ok(HeartbeatReply { epoch: beat.epoch, term, position })
     }
 
-    /// From here on a disk of this server that remembers an older registration is an older image.
-    async fn confirm(&self, term: u64, server_id: u32, epoch: u64) -> Result<()> {
-        self.committer.admin(term, admin_command::Op::ConfirmServer(ConfirmServer { server_id, epoch })).await?;
+    /// From here on a disk of this server that remembers less is an older image.
+    async fn confirm(&self, term: u64, server_id: u32, epoch: u64, remembered: u64) -> Result<()> {
+        let confirm = ConfirmServer { server_id, epoch, remembered };
+        self.committer.admin(term, admin_command::Op::ConfirmServer(confirm)).await?;
         if let Some(registered) = self.servers.lock().get_mut(server_id)
             && registered.contact.epoch == epoch
         {
-            registered.confirmed = true;
+            registered.confirmed = Some((remembered, Instant::now()));
         }
         Ok(())
     }

@@ -149,7 +149,8 @@ impl Node {
         let (ok, stored_bytes) = (copied.is_ok(), *copied.as_ref().unwrap_or(&0));
         if ok {
             // A copy that does not join the set after all is found as an orphan.
-            self.machine.soft.copies.write().healed(heal.target, chunk.id, chunk.version);
+            let index = self.machine.state().position().index;
+            self.machine.soft.copies.write().healed(heal.target, chunk.id, chunk.version, index);
         }
         let ended = self.end_heal(term, EndHeal { chunk_id: chunk.id, heal_id: chunk.heal_id, ok, stored_bytes }).await;
         copied?;

@@ -15,6 +15,8 @@ use wire::proto::{
 
 use crate::node::Node;
 
+/// An image of a disk that is not older than this may pass, when the leader changes before the server is back.
+const CONFIRM_EVERY: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// A server that asked no more for this long is no longer shown as refused.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
@@ -95,20 +97,27 @@ pub fn lacks(state: &State, hello: &ServerHello) -> Option<String> {
     ))
 }
 
-/// Disks that are older images of themselves: they remember less than is known of them. One that takes no writes cannot
-/// remember, and nothing was written to it either.
-pub fn outdated(disks: &[DiskStatus], confirmed: u64, before: &[DiskStatus]) -> Vec<String> {
+/// Disks that are older images of themselves: they remember less than is known of them, by the log or by what the server
+/// told last. One that takes no writes cannot remember, and nothing was written to it either.
+pub fn outdated(disks: &[DiskStatus], (epoch, remembered): (u64, u64), before: &[DiskStatus]) -> Vec<String> {
     let seen = |path: &str| before.iter().find(|disk| disk.path == path).map_or(0, |disk| disk.remembered);
-    let is_outdated = |disk: &&DiskStatus| {
-        disk.takes_writes() && disk.chunks > 0 && (disk.epoch < confirmed || disk.remembered < seen(&disk.path))
-    };
+    let is_older = |disk: &DiskStatus| disk.epoch < epoch || disk.remembered < remembered.max(seen(&disk.path));
+    let is_outdated = |disk: &&DiskStatus| disk.takes_writes() && disk.chunks > 0 && is_older(disk);
     disks.iter().filter(is_outdated).map(|disk| disk.path.clone()).collect()
 }
 
-/// Whether every disk that takes writes remembers this registration.
-pub fn remembered_by_all(disks: &[DiskStatus], epoch: u64) -> bool {
+/// Up to which entry of the log every disk that takes writes remembers the masters, if all remember this registration.
+pub fn remembered_by_all(disks: &[DiskStatus], epoch: u64) -> Option<u64> {
     let mut writable = disks.iter().filter(|disk| disk.takes_writes()).peekable();
-    writable.peek().is_some() && writable.all(|disk| disk.epoch >= epoch)
+    let all = writable.clone().all(|disk| disk.epoch >= epoch);
+    writable.next().filter(|_| all)?;
+    disks.iter().filter(|disk| disk.takes_writes()).map(|disk| disk.remembered).min()
+}
+
+/// Whether the log has to say anew what a server remembers: it says nothing of this registration yet, or is older than
+/// the last change of a copy there (`changed_at`), and was not told a moment ago.
+pub fn is_to_confirm(confirmed: Option<(u64, Instant)>, remembered: u64, changed_at: u64, now: Instant) -> bool {
+    confirmed.is_none_or(|(known, since)| known < changed_at.min(remembered) && now >= since + CONFIRM_EVERY)
 }
 
 impl Node {
@@ -175,25 +184,37 @@ mod tests {
 
     #[test]
     fn a_disk_that_remembers_less_than_is_known_of_it_is_an_older_image() {
-        assert!(outdated(&[disk("a", 5, 90)], 5, &[]).is_empty());
-        assert_eq!(outdated(&[disk("a", 4, 90), disk("b", 5, 90)], 5, &[]), ["a"]);
-        assert_eq!(outdated(&[disk("a", 5, 90)], 5, &[disk("a", 5, 91)]), ["a"], "within one registration");
-        assert!(outdated(&[disk("a", 0, 0)], 0, &[]).is_empty(), "of a release that remembered nothing");
+        assert!(outdated(&[disk("a", 5, 90)], (5, 90), &[]).is_empty());
+        assert_eq!(outdated(&[disk("a", 4, 90), disk("b", 5, 90)], (5, 80), &[]), ["a"]);
+        assert_eq!(outdated(&[disk("a", 5, 79)], (5, 80), &[]), ["a"], "by a new leader, which was told nothing yet");
+        assert_eq!(outdated(&[disk("a", 5, 90)], (5, 80), &[disk("a", 5, 91)]), ["a"], "within one registration");
+        assert!(outdated(&[disk("a", 0, 0)], (0, 0), &[]).is_empty(), "of a release that remembered nothing");
     }
 
     #[test]
     fn a_disk_without_copies_or_without_writes_is_no_older_image() {
         let empty = DiskStatus { chunks: 0, ..disk("a", 0, 0) };
         let stuck = DiskStatus { state: "read-only: errors".into(), ..disk("b", 0, 0) };
-        assert!(outdated(&[empty, stuck], 5, &[]).is_empty());
+        assert!(outdated(&[empty, stuck], (5, 80), &[]).is_empty());
     }
 
     #[test]
     fn a_registration_is_remembered_when_all_disks_that_can_do() {
         let failed = DiskStatus { state: "failed: gone".into(), ..disk("c", 0, 0) };
-        assert!(remembered_by_all(&[disk("a", 5, 0), failed.clone()], 5));
-        assert!(!remembered_by_all(&[disk("a", 5, 0), disk("b", 4, 0)], 5));
-        assert!(!remembered_by_all(&[failed], 5));
+        assert_eq!(remembered_by_all(&[disk("a", 5, 9), disk("c", 5, 7), failed.clone()], 5), Some(7));
+        assert_eq!(remembered_by_all(&[disk("a", 5, 0), disk("b", 4, 0)], 5), None);
+        assert_eq!(remembered_by_all(&[failed], 5), None);
+    }
+
+    #[test]
+    fn what_a_server_remembers_is_told_to_the_log_once_per_registration_and_after_changes_of_its_copies() {
+        let before = Instant::now();
+        let now = before + CONFIRM_EVERY;
+        assert!(is_to_confirm(None, 0, 0, now));
+        assert!(!is_to_confirm(Some((50, before)), 90, 50, now), "nothing changed since");
+        assert!(is_to_confirm(Some((50, before)), 90, 70, now));
+        assert!(!is_to_confirm(Some((50, now)), 90, 70, now), "told a moment ago");
+        assert!(!is_to_confirm(Some((50, before)), 50, 70, now), "it remembers no more than that yet");
     }
 
     #[test]

@@ -184,13 +184,14 @@ impl Machine {
         if stored.is_empty() {
             return;
         }
+        let index = state.position().index;
         let mut copies = self.soft.copies.write();
         for stored in stored {
             if let Some(chunk) = state.chunk(stored.chunk_id)
                 && chunk.version == stored.version
             {
                 for server in &chunk.servers {
-                    copies.written(*server, stored.chunk_id, stored.version);
+                    copies.written(*server, stored.chunk_id, stored.version, index);
                 }
             }
         }

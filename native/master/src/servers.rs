@@ -23,8 +23,8 @@ pub struct Contact {
 pub struct Registered {
     pub peer: Arc<Peer>,
     pub contact: Contact,
-    /// Its disks remember this registration, and the log says so.
-    pub confirmed: bool,
+    /// What the log says that its disks remember of this registration, and since when.
+    pub confirmed: Option<(u64, Instant)>,
     pub boot_id: u64,
     pub address: String,
     pub version: String,
@@ -60,7 +60,7 @@ impl Servers {
         let registered = Registered {
             peer,
             contact: Contact { epoch, seen: now, lost: None },
-            confirmed: false,
+            confirmed: None,
             boot_id: hello.boot_id,
             address: hello.address,
             version: hello.version,
@@ -183,7 +183,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(3);
 
     fn server(up: bool) -> ServerState {
-        ServerState { id: 1, address: "a:1".into(), epoch: 5, confirmed: 0, up, weight: 1, boot_id: 1, chunks: 0 }
+        ServerState { id: 1, address: "a:1".into(), epoch: 5, confirmed: 0, remembered: 0, up, weight: 1, boot_id: 1, chunks: 0 }
     }
 
     fn mark(up: bool, contact: Option<Contact>, since: Instant, now: Instant) -> Option<bool> {

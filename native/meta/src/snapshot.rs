@@ -263,6 +263,7 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
         blocks.record(Section::Confirmed, |out| {
             out.u32(id);
             out.u64(server.confirmed);
+            out.u64(server.remembered);
         })?;
     }
     if tables.history != History::default() {
@@ -410,8 +411,11 @@ fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Resu
             tables.inode(inode).is_ok() && tables.put_appender(inode, Appender { session, since_ns })
         }
         Section::Confirmed => {
-            let (id, epoch) = (from.u32()?, from.u64()?);
-            tables.server_mut(id).is_some_and(|server| std::mem::replace(&mut server.confirmed, epoch) == 0)
+            let (id, epoch, remembered) = (from.u32()?, from.u64()?, from.u64()?);
+            tables.server_mut(id).is_some_and(|server| {
+                server.remembered = remembered;
+                std::mem::replace(&mut server.confirmed, epoch) == 0
+            })
         }
         Section::History => get_history(tables, from)?,
         Section::End => false,
@@ -455,7 +459,7 @@ fn get_server(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
     let (id, weight, epoch, boot_id) = (from.u32()?, from.u32()?, from.u64()?, from.u64()?);
     let up = from.u8()? != 0;
     let address = Arc::from(from.text()?);
-    Ok(tables.put_server(id, Server { address, epoch, confirmed: 0, boot_id, up, weight, chunks: 0 }))
+    Ok(tables.put_server(id, Server { address, epoch, confirmed: 0, remembered: 0, boot_id, up, weight, chunks: 0 }))
 }
 
 fn get_session(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {

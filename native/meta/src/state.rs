@@ -47,6 +47,8 @@ pub struct ServerState {
     pub epoch: u64,
     /// The last epoch that its disks are known to remember.
     pub confirmed: u64,
+    /// The last entry of the log that they are known to remember.
+    pub remembered: u64,
     pub up: bool,
     pub weight: u32,
     pub boot_id: u64,
@@ -335,6 +337,7 @@ fn server_state(id: u32, server: &Server) -> ServerState {
         address: server.address.to_string(),
         epoch: server.epoch,
         confirmed: server.confirmed,
+        remembered: server.remembered,
         up: server.up,
         weight: server.weight,
         boot_id: server.boot_id,

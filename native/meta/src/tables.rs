@@ -54,6 +54,8 @@ pub(crate) struct Server {
     pub epoch: u64,
     /// The last epoch that its disks are known to remember.
     pub confirmed: u64,
+    /// The last entry of the log that they are known to remember.
+    pub remembered: u64,
     pub boot_id: u64,
     pub up: bool,
     pub weight: u32,

@@ -211,7 +211,7 @@ impl World {
             Fault::LoseLeader { time } => self.lose_leader(time),
             Fault::BadDisk { id, fault, time } => {
                 self.servers[id].disk.inject(fault);
-                self.servers[id].has_bad_disk = true;
+                (self.servers[id].has_bad_disk, self.servers[id].had_bad_disk) = (true, true);
                 self.after(time, Step::Fault(Fault::MendDisk { id }));
             }
             Fault::MendDisk { id } => {

@@ -84,6 +84,8 @@ pub struct Leader {
     disks: BTreeMap<u32, Vec<DiskStatus>>,
     /// The second of the last heartbeats.
     beats: u64,
+    /// Inodes that were opened, or made, by answers which may be on their way until then.
+    opening: BTreeMap<u64, Time>,
     /// Cuts on their way, by session and operation.
     pub cutting: BTreeMap<(u64, u64), EffectId>,
 }
@@ -103,6 +105,7 @@ impl Leader {
             ops: 0,
             disks: BTreeMap::new(),
             beats: 0,
+            opening: BTreeMap::new(),
             cutting: BTreeMap::new(),
         }
     }
@@ -214,7 +217,7 @@ impl World {
                     self.end_task(task, None);
                 }
             }
-            LeaderStep::Purges { inode } if self.is_held_open(inode) || self.leader.down_until > self.now => {
+            LeaderStep::Purges { inode } if self.is_in_use(inode) || self.leader.down_until > self.now => {
                 self.after(SECOND, Step::Leader(LeaderStep::Purges { inode }));
             }
             LeaderStep::Purges { inode } => drop(self.admin(Admin::Purge(Purge { inodes: vec![inode] }))),
@@ -239,6 +242,7 @@ impl World {
         }
         self.leader.hears(request.session, self.now);
         let reply = self.carry_out(&request);
+        self.note_opening(&request, &reply);
         if self.is_lost() {
             return again(self, request, back, true);
         }
@@ -264,6 +268,17 @@ impl World {
         };
         let wait = self.travel();
         self.after(wait, Step::Client { id: client, life, what });
+    }
+
+    /// Who opens a file holds it from when the leader says so.
+    fn note_opening(&mut self, request: &NameRequest, reply: &NameReply) {
+        if let (Some(Op::Open(_) | Op::Create(_)), Some(attr)) = (&request.op, &reply.attr) {
+            self.leader.opening.insert(attr.inode, self.now + 9 * SECOND);
+        }
+    }
+
+    fn is_in_use(&self, inode: u64) -> bool {
+        self.is_held_open(inode) || self.leader.opening.get(&inode).is_some_and(|until| *until > self.now)
     }
 
     fn carry_out(&mut self, request: &NameRequest) -> NameReply {
@@ -322,10 +337,16 @@ impl World {
             return;
         }
         let disks = self.servers[id].disks();
-        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
-        let before = self.leader.disks.get(&server_id).map_or(&[][..], |before| before);
+        let server = self.leader.state.server(server_id);
+        let confirmed = server.map_or((0, 0), |server| (server.confirmed, server.remembered));
+        let before = self.leader.disks.get(&server_id).cloned().unwrap_or_default();
+        let before = &before[..];
         let outdated = history::outdated(&disks, confirmed, before);
-        self.note(|| format!("server {server_id} registers; outdated: {outdated:?}"));
+        self.note(|| {
+            let told = |disks: &[DiskStatus]| disks.iter().map(|disk| (disk.chunks, disk.epoch, disk.remembered)).collect::<Vec<_>>();
+            let before = told(before);
+            format!("server {server_id} registers with {:?}, before {before:?}; outdated: {outdated:?}", told(&disks))
+        });
         let address = format!("s:{server_id}");
         match self.admin(Admin::RegisterServer(RegisterServer { server_id, address, boot_id })) {
             Ok(reply) => {
@@ -360,9 +381,10 @@ impl World {
     /// A heartbeat: how the disks are, what was lost with one, and the place where the masters are.
     fn beat(&mut self, id: usize) {
         let (server_id, epoch, disks) = (self.servers[id].id, self.servers[id].epoch, self.servers[id].disks());
-        let confirmed = self.leader.state.server(server_id).map_or(0, |server| server.confirmed);
-        if confirmed < epoch && history::remembered_by_all(&disks, epoch) {
-            let _ = self.admin(Admin::ConfirmServer(ConfirmServer { server_id, epoch }));
+        let confirmed = self.leader.state.server(server_id).map_or((0, 0), |known| (known.confirmed, known.remembered));
+        let is_due = |remembered: &u64| confirmed < (epoch, *remembered);
+        if let Some(remembered) = history::remembered_by_all(&disks, epoch).filter(is_due) {
+            let _ = self.admin(Admin::ConfirmServer(ConfirmServer { server_id, epoch, remembered }));
         }
         self.leader.disks.insert(server_id, disks);
         let position = self.leader.state.position();

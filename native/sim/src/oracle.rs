@@ -49,6 +49,11 @@ impl Effect {
         }
     }
 
+    /// Nothing is known of its end.
+    fn is_open(&self) -> bool {
+        self.end.is_none() && self.over.is_none()
+    }
+
     fn covers(&self, file: u64, grain: u64) -> bool {
         file == self.file && grain >= self.from / GRAIN && self.until.is_none_or(|until| grain < until / GRAIN)
     }
@@ -126,7 +131,7 @@ impl Register {
 
     /// Everything that `client` took until `until` is surely there.
     pub fn synced(&mut self, client: u32, until: Time, now: Time) {
-        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.end.is_none());
+        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.is_open());
         mine.filter(|effect| effect.taken.is_some_and(|at| at <= until)).for_each(|effect| effect.end = Some(now));
     }
 
@@ -140,9 +145,10 @@ impl Register {
         self.effects[id].over = Some(now);
     }
 
+    /// The client died, or gave up what it had written.
     pub fn died(&mut self, client: u32, now: Time) {
-        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.end.is_none());
-        mine.for_each(|effect| effect.over = Some(now));
+        let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.is_open());
+        mine.for_each(|effect| (effect.over, effect.taken) = (Some(now), None));
     }
 
     /// Places that were ever written, each with its file.
@@ -254,6 +260,12 @@ impl Log {
     pub fn synced(&mut self, client: u32, until: Time, now: Time) {
         let mine = self.records.iter_mut().filter(|record| record.client == client && record.end.is_none());
         mine.filter(|record| record.taken.is_some_and(|at| at <= until)).for_each(|record| record.end = Some(now));
+    }
+
+    /// What the client had not synced is in the log or never will be.
+    pub fn gave_up(&mut self, client: u32) {
+        let mine = self.records.iter_mut().filter(|record| record.client == client && record.end.is_none());
+        mine.for_each(|record| record.taken = None);
     }
 
     /// Whether a reader that opened at `opened` may see these values from the begin of the file to its end. `whole`: the

@@ -105,6 +105,7 @@ pub struct Server {
     pub paused_until: Time,
     started: Time,
     pub has_bad_disk: bool,
+    pub had_bad_disk: bool,
     /// A leader compared what this server's disk remembers with what it knows.
     looked_at: bool,
     /// Former states of the disk, for one that is put back.
@@ -126,6 +127,7 @@ impl Server {
             paused_until: 0,
             started: 0,
             has_bad_disk: false,
+            had_bad_disk: false,
             looked_at: false,
             images: VecDeque::new(),
             store: None,

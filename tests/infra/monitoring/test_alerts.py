@@ -34,6 +34,7 @@ HEALTHY = {
     f"mooseng_master_commit_seconds_count{{{M1}}}": "0+100x160",
     f'mooseng_raft_follower_lag_entries{{{M1},node="2"}}': "5000 3x160",
     f"mooseng_planner_failures_total{{{M1}}}": "2x160",
+    f"mooseng_master_refused_servers{{{M1}}}": "0x160",
     f"mooseng_master_servers_up{{{M1}}}": "2x160",
     f"mooseng_master_servers_up{{{M2}}}": "0x160",
     f"mooseng_master_under_replicated_chunks{{{M1}}}": "0x20 7x20 0x120",

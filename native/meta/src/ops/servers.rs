@@ -29,6 +29,7 @@ pub(crate) fn register(cx: &mut Context, op: &RegisterServer) -> Result<AdminRep
         address: Arc::from(op.address.as_str()),
         epoch,
         confirmed: known.map_or(0, |server| server.confirmed),
+        remembered: known.map_or(0, |server| server.remembered),
         boot_id: op.boot_id,
         up: true,
         weight: known.map_or(FIRST_WEIGHT, |server| server.weight),
@@ -38,10 +39,11 @@ pub(crate) fn register(cx: &mut Context, op: &RegisterServer) -> Result<AdminRep
     Ok(AdminReply { epoch, ..AdminReply::default() })
 }
 
-/// The server's disks remember its epoch durably: one that does not is an older image from here on.
+/// The server's disks remember its epoch and this place of the log durably: one that does not is an older image from here
+/// on.
 pub(crate) fn confirm(cx: &mut Context, op: &ConfirmServer) -> Result<AdminReply> {
     let server = at_epoch(cx, op.server_id, op.epoch)?;
-    server.confirmed = op.epoch;
+    (server.confirmed, server.remembered) = (op.epoch, op.remembered);
     Ok(AdminReply { epoch: op.epoch, ..AdminReply::default() })
 }
 

@@ -175,7 +175,6 @@ struct Opened {
     /// When it was opened, or looked at last.
     at: Time,
     file: File,
-    seen_faults: u64,
     asking_body: bool,
     reappend: bool,
     beside: Option<Beside>,
@@ -391,7 +390,7 @@ impl World {
                     opened.reappend = true;
                 }
             }
-            Action::GaveUp(error) => self.note(|| format!("client {id} gave up: {error}")),
+            Action::GaveUp(error) => self.gave_up(id, &error),
             Action::Forget { .. } | Action::Progress | Action::LeftOut(_) => {}
         }
     }

@@ -102,7 +102,6 @@ impl World {
             inode: attr.inode,
             at: began,
             file: File::new(attr, Credentials::default(), limits, client.rounds.clone()),
-            seen_faults: 0,
             asking_body: false,
             reappend: false,
             beside: None,

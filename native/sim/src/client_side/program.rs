@@ -1,5 +1,6 @@
 //! What a client does, and how far it is with it: the program of random operations, writes, appends, syncs and cuts.
 
+use base::Error;
 use base::limits::CHUNK_BYTES;
 use client::file::{CELL_BYTES, Event, Taken};
 use wire::proto::name_request::Op;
@@ -7,7 +8,7 @@ use wire::proto::*;
 
 use super::{AppendStage, Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, Then};
 use crate::oracle::{GRAIN, Log, Register};
-use crate::world::{MS, Step, World};
+use crate::world::{MS, SECOND, Step, World};
 
 impl World {
     // ---- the program ----
@@ -247,6 +248,19 @@ impl World {
         }
     }
 
+    /// What a client had written and not committed is nowhere, or comes until what is under way has arrived. A full disk under
+    /// one of the last copies is told, not waited for; nothing else may lead to this.
+    pub(super) fn gave_up(&mut self, id: usize, error: &Error) {
+        self.note(|| format!("client {id} gave up: {error}"));
+        let is_full = error.errno == libc::ENOSPC && self.servers.iter().any(|server| server.had_bad_disk);
+        if !is_full {
+            return self.fail(format!("client {id}: written bytes were given up: {error}"));
+        }
+        let name = self.clients[id].name;
+        self.register.died(name, self.now + 9 * SECOND);
+        self.log.gave_up(name);
+    }
+
     fn pump_flush(&mut self, id: usize) -> bool {
         let Client { doing: Doing::Flushing { changes, began, then }, opened: Some(opened), name, .. } =
             &mut self.clients[id]
@@ -257,9 +271,7 @@ impl World {
             return false;
         }
         let (began, then, name, inode) = (*began, *then, *name, opened.inode);
-        if !self.was_synced(id, began) {
-            return false;
-        }
+        self.was_synced(id, began);
         match then {
             Then::Nothing => self.ended(id),
             Then::Close => {
