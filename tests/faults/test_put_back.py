@@ -202,9 +202,13 @@ def overwrite(cluster: Cluster, names: list[str], byte: bytes) -> None:
             os.fsync(file.fileno())
 
 
-@pytest.mark.parametrize("restarted", [True, False], ids=["of an earlier registration", "of the same registration"])
+@pytest.mark.parametrize(
+    ("restarted", "masters_too"),
+    [(True, False), (False, False), (False, True)],
+    ids=["of an earlier registration", "of the same registration", "of the same registration, under a new leader"],
+)
 def test_a_chunkserver_put_back_to_an_older_image_serves_no_old_byte_and_is_healed(
-    cluster: Cluster, tmp_path: Path, restarted: bool
+    cluster: Cluster, tmp_path: Path, restarted: bool, masters_too: bool
 ) -> None:
     server = "chunkserver-2"
     names = [f"file-{index}" for index in range(4)]
@@ -225,6 +229,9 @@ def test_a_chunkserver_put_back_to_an_older_image_serves_no_old_byte_and_is_heal
     time.sleep(4)  # it writes down about once a second where the masters are, and tells them a second later
     stop(cluster, server)
     put_back(cluster, server, tmp_path)
+    if masters_too:
+        stop(cluster, *MASTERS)
+        start_together(cluster, *MASTERS)
 
     def look(_index: int) -> None:
         for data in read_anew(cluster, names):

@@ -183,7 +183,17 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(3);
 
     fn server(up: bool) -> ServerState {
-        ServerState { id: 1, address: "a:1".into(), epoch: 5, confirmed: 0, remembered: 0, up, weight: 1, boot_id: 1, chunks: 0 }
+        ServerState {
+            id: 1,
+            address: "a:1".into(),
+            epoch: 5,
+            confirmed: 0,
+            remembered: 0,
+            up,
+            weight: 1,
+            boot_id: 1,
+            chunks: 0,
+        }
     }
 
     fn mark(up: bool, contact: Option<Contact>, since: Instant, now: Instant) -> Option<bool> {

@@ -27,7 +27,9 @@ fn varied() -> World {
     world.grant(small, 0).unwrap();
     world.admin(Admin::BeginHistory(BeginHistory { mark: 77 })).unwrap();
     let server = world.state.servers()[0].clone();
-    world.admin(Admin::ConfirmServer(ConfirmServer { server_id: server.id, epoch: server.epoch, remembered: 7 })).unwrap();
+    world
+        .admin(Admin::ConfirmServer(ConfirmServer { server_id: server.id, epoch: server.epoch, remembered: 7 }))
+        .unwrap();
     let lost = Position { index: 5, mark: 99, next_chunk: 1000, ..Position::default() };
     world.admin(Admin::AcceptHistory(AcceptHistory { server_id: 0, known: vec![lost] })).unwrap();
     world.rmdir(ROOT, "absent").unwrap_err();

@@ -6,6 +6,7 @@
 //! overwritten, and nothing that nobody wrote.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 pub const GRAIN: u64 = 16;
 
@@ -64,8 +65,6 @@ impl Effect {
 #[derive(Default)]
 pub struct Register {
     effects: Vec<Effect>,
-    /// Places of each file that were ever written.
-    touched: BTreeMap<u64, BTreeSet<u64>>,
     /// The newest write that a client was shown in a grain, under one open.
     shown: HashMap<(u32, u64, u64), (Time, EffectId)>,
 }
@@ -106,7 +105,6 @@ impl Register {
     }
 
     pub fn begin_write(&mut self, client: u32, file: u64, (offset, length): (u64, u64), now: Time) -> EffectId {
-        self.touched.entry(file).or_default().extend(offset / GRAIN..(offset + length) / GRAIN);
         self.push(Effect::new(client, file, offset, Some(offset + length), now))
     }
 
@@ -151,34 +149,51 @@ impl Register {
         mine.for_each(|effect| (effect.over, effect.taken) = (Some(now), None));
     }
 
-    /// Places that were ever written, each with its file.
-    pub fn touched(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.touched.iter().flat_map(|(file, grains)| grains.iter().map(|grain| (*file, grain * GRAIN)))
+    /// Places of `file` that were ever written.
+    pub fn touched(&self, file: u64) -> BTreeSet<u64> {
+        let writes = self.effects.iter().filter(|effect| effect.file == file);
+        let grains = writes.filter_map(|effect| Some(effect.from / GRAIN..effect.until? / GRAIN)).flatten();
+        grains.map(|grain| grain * GRAIN).collect()
     }
 
-    /// Whether `read` may get `value` in the grain at `offset`; the sentence says why not. What it gets binds later reads
-    /// of the same open: they never go back behind it.
-    pub fn look(&mut self, read: Reading, offset: u64, value: Value) -> Result<(), String> {
-        self.check(read, offset, value)?;
-        if let Value::Of { effect, .. } = value {
-            let shown = self.shown.entry((read.client, read.file, offset / GRAIN)).or_default();
-            if shown.0 != read.opened || shown.1 < effect as usize {
-                *shown = (read.opened, effect as usize);
+    /// Whether `read` may get these grains from `offset` on; the sentence says why not. What it gets binds later reads of
+    /// the same open: they never go back behind it.
+    pub fn look(&mut self, read: Reading, offset: u64, values: &[Option<Value>]) -> Result<(), String> {
+        let first = offset / GRAIN;
+        let near = self.near(read.file, first..first + values.len() as u64);
+        for (grain, value) in (first..).zip(values) {
+            let value = value.ok_or_else(|| format!("bytes of nobody at {}", grain * GRAIN))?;
+            self.check(read, &near, grain, value)?;
+            if let Value::Of { effect, .. } = value {
+                let shown = self.shown.entry((read.client, read.file, grain)).or_default();
+                if shown.0 != read.opened || shown.1 < effect as usize {
+                    *shown = (read.opened, effect as usize);
+                }
             }
         }
         Ok(())
     }
 
-    pub fn check(&self, read: Reading, offset: u64, value: Value) -> Result<(), String> {
-        let grain = offset / GRAIN;
+    /// Effects that touch one of these grains, oldest first.
+    fn near(&self, file: u64, grains: Range<u64>) -> Vec<EffectId> {
+        let touches = |effect: &Effect| {
+            effect.file == file
+                && effect.from / GRAIN < grains.end
+                && effect.until.is_none_or(|until| until / GRAIN > grains.start)
+        };
+        (0..self.effects.len()).filter(|id| touches(&self.effects[*id])).collect()
+    }
+
+    fn check(&self, read: Reading, near: &[EffectId], grain: u64, value: Value) -> Result<(), String> {
         let shown = self.shown.get(&(read.client, read.file, grain));
         let shown = shown.filter(|(opened, _)| *opened == read.opened).map(|(_, id)| *id);
         // It was there, and everybody who opens now must see it: so does who saw it already.
         let shown = shown.filter(|id| self.effects[*id].end.is_some_and(|end| end < read.begin));
         let visible = |id: EffectId, effect: &Effect| visible(effect, read) || Some(id) == shown;
         // Numbers are given in the order of begins: what follows an effect has a higher one.
-        let after = |id: usize| {
-            self.effects.iter().enumerate().skip(id).rev().filter(move |(_, effect)| effect.covers(read.file, grain))
+        let after = |id: EffectId| {
+            let later = near[near.partition_point(|other| *other < id)..].iter().rev();
+            later.map(|id| (*id, &self.effects[*id])).filter(move |(_, effect)| effect.covers(read.file, grain))
         };
         let here = || after(0);
         let overwrites = |id: EffectId, effect: &Effect| {
@@ -210,6 +225,7 @@ impl Register {
         }
         let why = hidden.map_or("nobody wrote it".into(), |other| format!("effect {other} surely came later"));
         let list: Vec<String> = here().map(|(id, effect)| format!("{id}: {effect:?}")).collect();
+        let offset = grain * GRAIN;
         Err(format!("{value:?}: {why}; offset {offset}, read {read:?}, effects here:\n  {}", list.join("\n  ")))
     }
 }
@@ -319,12 +335,15 @@ mod tests {
         let value = Value::Of { effect: id as u32, place: 1 };
         register.taken(id, 11);
         for seen in [value, Value::Zero] {
-            assert!(register.check(reading(20), 16, seen).is_ok());
+            assert!(register.look(reading(20), 16, &[Some(seen)]).is_ok());
         }
         register.synced(1, 11, 30);
-        assert!(register.check(reading(31), 16, Value::Zero).is_err());
-        assert!(register.check(reading(31), 16, value).is_ok());
-        assert!(register.check(reading(31), 16, Value::Of { effect: 0, place: 0 }).is_err(), "bytes of another place");
+        assert!(register.look(reading(31), 16, &[Some(Value::Zero)]).is_err());
+        assert!(register.look(reading(31), 16, &[Some(value)]).is_ok());
+        assert!(
+            register.look(reading(31), 16, &[Some(Value::Of { effect: 0, place: 0 })]).is_err(),
+            "bytes of another place"
+        );
     }
 
     #[test]
@@ -336,15 +355,15 @@ mod tests {
         let grown = register.begin_cut(2, 7, 4096, 100);
         register.reaches_back_to(grown, 100);
         register.done(grown, 110);
-        assert!(register.check(reading(120), 160, Value::Of { effect: 0, place: 0 }).is_err());
-        assert!(register.check(reading(120), 160, Value::Zero).is_ok());
+        assert!(register.look(reading(120), 160, &[Some(Value::Of { effect: 0, place: 0 })]).is_err());
+        assert!(register.look(reading(120), 160, &[Some(Value::Zero)]).is_ok());
     }
 
     #[test]
     fn bytes_of_another_file_are_bytes_that_nobody_wrote_here() {
         let mut register = Register::default();
         let id = register.begin_write(1, 8, (0, 16), 10);
-        assert!(register.check(reading(20), 0, Value::Of { effect: id as u32, place: 0 }).is_err());
+        assert!(register.look(reading(20), 0, &[Some(Value::Of { effect: id as u32, place: 0 })]).is_err());
     }
 
     #[test]
@@ -357,11 +376,14 @@ mod tests {
         register.taken(new, 31);
         let of = |id: EffectId| Value::Of { effect: id as u32, place: 0 };
         let later = |begin: Time| Reading { begin, end: begin + 1, ..reading(20) };
-        register.look(later(32), 0, of(new)).unwrap();
-        assert!(register.check(later(34), 0, of(old)).is_ok(), "it is not synced: it may be lost");
+        register.look(later(32), 0, &[Some(of(new))]).unwrap();
+        assert!(register.look(later(34), 0, &[Some(of(old))]).is_ok(), "it is not synced: it may be lost");
         register.synced(1, 31, 40);
-        assert!(register.check(later(41), 0, of(old)).is_err());
-        assert!(register.check(Reading { client: 10, ..later(41) }, 0, of(old)).is_ok(), "another, with an older open");
+        assert!(register.look(later(41), 0, &[Some(of(old))]).is_err());
+        assert!(
+            register.look(Reading { client: 10, ..later(41) }, 0, &[Some(of(old))]).is_ok(),
+            "another, with an older open"
+        );
     }
 
     #[test]

@@ -240,13 +240,7 @@ impl World {
             // Its own record may lie where another's is by now: it lost its place and does not know yet.
             FileName::Log if read.moving => Ok(()),
             FileName::Log => self.log.check(opened.at, &values, whole),
-            _ => values.iter().enumerate().try_for_each(|(at, value)| {
-                let offset = read.offset + at as u64 * GRAIN;
-                match value {
-                    Some(value) => register.look(reading, offset, *value),
-                    None => Err(format!("bytes of nobody at {offset}")),
-                }
-            }),
+            _ => register.look(reading, read.offset, &values),
         };
         if let Err(sentence) = found {
             return self.fail(format!("client {id} read: {sentence}"));
