@@ -155,6 +155,13 @@ impl Store {
         })
     }
 
+    /// Fence, and tell what the copy holds, stable: copies that are equal now stay so in a power cut.
+    pub fn settle(&self, chunk: ChunkRef) -> Result<ChunkMap> {
+        self.fence(chunk)?;
+        self.sync(chunk)?;
+        self.map(chunk)
+    }
+
     /// Which blocks exist, for a copy.
     pub fn map(&self, chunk: ChunkRef) -> Result<ChunkMap> {
         self.inner.with(chunk.id, |slot| slot.map(chunk))

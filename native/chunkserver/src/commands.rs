@@ -128,12 +128,7 @@ async fn digest(order: &Order, asked: DigestChunk) -> Result<CommandResult> {
         order.remember().await?;
     }
     let (chunk, store) = (chunk_ref(asked.chunk)?, order.opened.store.clone());
-    let read = order.node.stable.run(move || {
-        if asked.fence {
-            store.fence(chunk)?;
-        }
-        store.map(chunk)
-    });
+    let read = order.node.stable.run(move || if asked.fence { store.settle(chunk) } else { store.map(chunk) });
     match read.await {
         Ok(map) => Ok(CommandResult { digest: map.digest, version: map.version, ..CommandResult::default() }),
         Err(error) if error.errno == libc::ENOENT => Ok(CommandResult::default()),

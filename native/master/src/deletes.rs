@@ -3,13 +3,21 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use meta::FreedChunk;
-use wire::proto::ChunkRef;
+use meta::{FreedChunk, State};
+use wire::proto::{ChunkRef, DeleteIntent};
 
 /// Deletes that may wait per server.
 const MOST_WAITING: usize = 100_000;
 /// Deletes of one order: a second or so of a slow disk.
 const MOST_AT_ONCE: usize = 1000;
+
+/// Whether this copy belongs to no chunk, and may go.
+pub fn is_orphan(state: &State, delete: &DeleteIntent) -> bool {
+    let belongs = state
+        .chunk(delete.chunk_id)
+        .is_some_and(|chunk| chunk.servers.contains(&delete.server_id) || chunk.heal_target == delete.server_id);
+    !belongs && !state.keeps_unknown(delete.chunk_id)
+}
 
 #[derive(Default)]
 pub struct Deletes {

@@ -76,13 +76,13 @@ impl Refused {
 }
 
 /// Everything that a server's memory and copies say of the masters it knew.
-fn known_of(hello: &ServerHello) -> Position {
+pub fn known_of(hello: &ServerHello) -> Position {
     let known = hello.remembered.unwrap_or_default();
     Position { next_chunk: known.next_chunk.max(hello.highest_chunk.saturating_add(1)), ..known }
 }
 
 /// Why these masters are older than what the server knows; none: they are not.
-fn lacks(state: &State, hello: &ServerHello) -> Option<String> {
+pub fn lacks(state: &State, hello: &ServerHello) -> Option<String> {
     let here = state.position();
     let what = match hello.remembered {
         Some(known) if known.mark != 0 && !state.contains(&known) => format!("position {}", known.index),

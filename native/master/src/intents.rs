@@ -11,6 +11,7 @@ use wire::proto::{
     ServerWeight, SetWeights, TransferLeader, admin_command::Op,
 };
 
+use crate::deletes::is_orphan;
 use crate::machine::stale_term;
 use crate::node::Node;
 
@@ -85,13 +86,8 @@ impl Node {
 
     /// Queue the delete of a copy that belongs to no chunk now.
     fn delete_orphan(&self, delete: &DeleteIntent) -> bool {
-        let belongs =
-            self.machine.state().chunk(delete.chunk_id).is_some_and(|chunk| {
-                chunk.servers.contains(&delete.server_id) || chunk.heal_target == delete.server_id
-            });
-        let kept = self.machine.state().keeps_unknown(delete.chunk_id);
-        !belongs
-            && !kept
+        let is_garbage = is_orphan(&self.machine.state(), delete);
+        is_garbage
             && self.deletes.lock().add(delete.server_id, ChunkRef { id: delete.chunk_id, version: delete.version })
     }
 

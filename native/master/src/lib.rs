@@ -5,7 +5,7 @@ mod commands;
 mod commit;
 mod config;
 mod copies;
-mod deletes;
+pub mod deletes;
 mod fleet;
 mod heal;
 mod health;

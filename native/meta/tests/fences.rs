@@ -150,6 +150,26 @@ fn a_change_of_size_ends_the_turn_and_inline_appends_wait_for_it() {
 }
 
 #[test]
+fn a_holder_that_ended_or_takes_too_long_loses_its_turn_to_an_inline_append_too() {
+    let mut world = World::new();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    world.write(file, 0, b"small").unwrap();
+    let (slow, dead) = (world.register(), world.register());
+    let add =
+        Op::WriteInline(WriteInline { inode: file, data: b"x".to_vec().into(), append: true, ..Default::default() });
+    as_session(&mut world, slow, |world| world.name(append(file)).unwrap());
+    world.now_ns += 3 * SECOND_NS - 100;
+    assert_eq!(reason(&mut world, add.clone()), Reason::TurnTaken);
+    world.now_ns += SECOND_NS;
+    assert_eq!(world.name(add.clone()).unwrap().offset, 5);
+    let late = CommitWrite { inode: file, append: true, ..Default::default() };
+    assert_eq!(as_session(&mut world, slow, |world| reason(world, Op::CommitWrite(late))), Reason::TurnLost);
+    as_session(&mut world, dead, |world| world.name(append(file)).unwrap());
+    end_session(&mut world, dead);
+    assert_eq!(world.name(add).unwrap().offset, 6);
+}
+
+#[test]
 fn a_grant_counts_until_its_writer_settles_it_and_a_writer_that_ends_leaves_a_mark() {
     let mut world = World::new();
     let file = world.chunked("f", 1);

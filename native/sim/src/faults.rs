@@ -68,6 +68,8 @@ pub enum Fault {
 pub struct Plan {
     pub clients: usize,
     pub servers: usize,
+    /// Servers that a write needs: with all of them no failure makes a new version.
+    pub min_copies: u32,
     /// Operations end here.
     pub length: Time,
     /// Then everything has so long to become whole.
@@ -76,6 +78,8 @@ pub struct Plan {
     pub slow: u64,
     pub late: u64,
     pub lost: u64,
+    /// A disk may take so long to make a chunk stable.
+    pub sync: Time,
     /// Longest pause between two operations of a client.
     pub think: Time,
     /// Appends to the log, of a thousand operations.
@@ -97,11 +101,13 @@ impl Plan {
         let mut plan = Plan {
             clients: random.between(2, 5) as usize,
             servers: random.between(3, 5) as usize,
+            min_copies: [2, 2, 3][random.below(3) as usize],
             length: SECOND * random.between(8, 25),
             quiet: 45 * SECOND,
             slow: [0, 5, 30][random.below(3) as usize],
             late: [0, 0, 4][random.below(3) as usize],
             lost: [0, 0, 5][random.below(3) as usize],
+            sync: [0, 100 * MS, 800 * MS][random.below(3) as usize],
             think: [20 * MS, 300 * MS, 2 * SECOND][random.below(3) as usize],
             appends: [0, 200, 600][random.below(3) as usize],
             span: [2048, 64 << 10, 256 << 10][random.below(3) as usize],
@@ -119,6 +125,12 @@ impl Plan {
             let again = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::RollBack { .. }));
             if !(again && matches!(fault, Fault::RollBack { .. })) {
                 plan.faults.push((at, fault));
+            }
+            let spoils = matches!(fault, Fault::KillServer { .. } | Fault::CutPower { .. } | Fault::PauseServer { .. });
+            if spoils && random.per_mille(250) {
+                // What only some copies took nobody settles but the leader.
+                let client = random.below(plan.clients as u64) as usize;
+                plan.faults.push((at + random.below(SECOND), Fault::KillClient { id: client }));
             }
         }
         plan

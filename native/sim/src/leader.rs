@@ -71,6 +71,8 @@ enum Task {
 pub struct Leader {
     pub state: State,
     pub log: u64,
+    /// Servers that a write needs.
+    pub min_copies: u32,
     down_until: Time,
     heard: BTreeMap<u64, Time>,
     tasks: BTreeMap<TaskId, Task>,
@@ -82,6 +84,8 @@ pub struct Leader {
     disks: BTreeMap<u32, Vec<DiskStatus>>,
     /// The second of the last heartbeats.
     beats: u64,
+    /// Inodes that were opened, or made, by answers which may be on their way until then.
+    opening: BTreeMap<u64, Time>,
     /// Cuts on their way, by session and operation.
     pub cutting: BTreeMap<(u64, u64), EffectId>,
 }
@@ -91,6 +95,7 @@ impl Leader {
         Leader {
             state: State::new(),
             log: 0,
+            min_copies: 2,
             down_until: 0,
             heard: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -100,17 +105,24 @@ impl Leader {
             ops: 0,
             disks: BTreeMap::new(),
             beats: 0,
+            opening: BTreeMap::new(),
             cutting: BTreeMap::new(),
         }
     }
 
-    fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
+    pub fn apply(&mut self, now: Time, what: command::What) -> (Applied, Vec<Event>) {
         self.ops += 1;
         let command = Command { now_ns: (now * 1000) as i64, seed: self.ops, what: Some(what) };
         self.state.apply_at(self.ops, &command)
     }
 
-    fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
+    /// Put the log back to where this state was. -> the state that was there.
+    pub fn restore(&mut self, state: State) -> State {
+        self.ops = state.position().index;
+        std::mem::replace(&mut self.state, state)
+    }
+
+    pub fn admin(&mut self, now: Time, op: Admin) -> (Result<AdminReply, Error>, Vec<Event>) {
         let what = command::What::Admin(AdminCommand { expected_term: 0, op: Some(op) });
         let (applied, events) = self.apply(now, what);
         let reply = match applied {
@@ -122,8 +134,8 @@ impl Leader {
     }
 
     pub fn bootstrap(&mut self) {
-        let config =
-            Bootstrap { cluster_id: "sim".into(), copies: COPIES as u32, min_copies: 2, inline_limit: INLINE_LIMIT };
+        let (copies, min_copies) = (COPIES as u32, self.min_copies);
+        let config = Bootstrap { cluster_id: "sim".into(), copies, min_copies, inline_limit: INLINE_LIMIT };
         let _ = self.admin(0, Admin::Bootstrap(config));
         let _ = self.admin(0, Admin::BeginHistory(BeginHistory { mark: 1 }));
     }
@@ -205,7 +217,7 @@ impl World {
                     self.end_task(task, None);
                 }
             }
-            LeaderStep::Purges { inode } if self.is_held_open(inode) || self.leader.down_until > self.now => {
+            LeaderStep::Purges { inode } if self.is_in_use(inode) || self.leader.down_until > self.now => {
                 self.after(SECOND, Step::Leader(LeaderStep::Purges { inode }));
             }
             LeaderStep::Purges { inode } => drop(self.admin(Admin::Purge(Purge { inodes: vec![inode] }))),
@@ -230,11 +242,7 @@ impl World {
         }
         self.leader.hears(request.session, self.now);
         let reply = self.carry_out(&request);
-        // With an open the leader notes who holds the file, whenever the answer arrives.
-        if let (Back::Opened | Back::Created, Some(attr), true) = (back, &reply.attr, self.clients[client].life == life)
-        {
-            self.clients[client].is_opening(attr.inode);
-        }
+        self.note_opening(&request, &reply);
         if self.is_lost() {
             return again(self, request, back, true);
         }
@@ -260,6 +268,17 @@ impl World {
         };
         let wait = self.travel();
         self.after(wait, Step::Client { id: client, life, what });
+    }
+
+    /// Who opens a file holds it from when the leader says so.
+    fn note_opening(&mut self, request: &NameRequest, reply: &NameReply) {
+        if let (Some(Op::Open(_) | Op::Create(_)), Some(attr)) = (&request.op, &reply.attr) {
+            self.leader.opening.insert(attr.inode, self.now + 9 * SECOND);
+        }
+    }
+
+    fn is_in_use(&self, inode: u64) -> bool {
+        self.is_held_open(inode) || self.leader.opening.get(&inode).is_some_and(|until| *until > self.now)
     }
 
     fn carry_out(&mut self, request: &NameRequest) -> NameReply {
@@ -462,7 +481,7 @@ impl World {
         for id in wait_for {
             let (server, reference) = (id as usize - 1, ChunkRef { id: chunk.id, version: chunk.version });
             let epoch = self.servers[server].epoch;
-            let what = Question::Map { chunk: reference, fence: true };
+            let what = Question::Settle { chunk: reference };
             self.ask_server(server, what, ReplyTo::Leader { task, server }, Some(epoch));
         }
     }

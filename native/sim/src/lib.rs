@@ -10,6 +10,7 @@ mod client_side;
 mod faults;
 mod leader;
 pub mod oracle;
+mod put_back;
 mod random;
 mod server_side;
 mod world;

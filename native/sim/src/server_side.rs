@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use base::{Error, ErrorKind, Reason, Result, crc};
 use chunk::sim::{SimDisk, SimImage};
-use chunk::{ChunkRef, Memory, Sender, Store, StoreConfig};
+use chunk::{ChunkMap, ChunkRef, Memory, Sender, Store, StoreConfig};
 use chunkserver::outcome;
 use wire::proto::{ChunkWrite, DiskStatus, Position, Replica, Stamp};
 
@@ -38,6 +38,7 @@ pub enum Question {
     Sync { chunk: ChunkRef, boot: u64 },
     Read { chunk: ChunkRef, offset: u32, length: u32 },
     Map { chunk: ChunkRef, fence: bool },
+    Settle { chunk: ChunkRef },
     Fetch { chunk: ChunkRef, present: Vec<u8> },
     Copy { chunk: ChunkRef, source: usize },
     Delete { chunk: ChunkRef },
@@ -272,10 +273,14 @@ impl World {
     }
 
     fn answer(&mut self, id: usize, reply: ReplyTo, outcome: Outcome) {
+        self.answer_after(0, id, reply, outcome);
+    }
+
+    fn answer_after(&mut self, wait: Time, id: usize, reply: ReplyTo, outcome: Outcome) {
         if self.is_lost() {
             return;
         }
-        let travel = self.travel();
+        let travel = wait + self.travel();
         let server_id = self.servers[id].id;
         let step = match reply {
             ReplyTo::Client { id, life, call } => {
@@ -310,8 +315,10 @@ impl World {
             let pending = self.servers[id].keep(Pending::CopyMap { chunk, source, reply });
             return self.ask_next(id, source, Question::Map { chunk, fence: true }, pending, COPY);
         }
+        let longest = if matches!(what, Question::Sync { .. }) && !self.calm { self.plan.sync } else { 0 };
         let outcome = self.look(id, what).map_err(|error| Failure { error, answered: true });
-        self.answer(id, reply, outcome);
+        let wait = self.weather.below(longest);
+        self.answer_after(wait, id, reply, outcome);
     }
 
     fn look(&mut self, id: usize, what: Question) -> Result<Answer> {
@@ -334,9 +341,9 @@ impl World {
                 if fence {
                     store.fence(chunk)?;
                 }
-                let map = store.map(chunk)?;
-                Ok(Answer::Map { version: map.version, present: map.present, digest: map.digest })
+                Ok(mapped(store.map(chunk)?))
             }
+            Question::Settle { chunk } => Ok(mapped(store.settle(chunk)?)),
             Question::Fetch { chunk, present } => {
                 let blocks = (0..present.len() * 8).filter(|block| present[block / 8] & (1 << (block % 8)) != 0);
                 let read = |block: usize| {
@@ -448,6 +455,10 @@ impl World {
             self.serve(id, what, reply, true);
         }
     }
+}
+
+fn mapped(map: ChunkMap) -> Answer {
+    Answer::Map { version: map.version, present: map.present, digest: map.digest }
 }
 
 impl Server {

@@ -8,6 +8,7 @@ use crate::client_side::{Client, ClientStep};
 use crate::faults::{Fault, Plan};
 use crate::leader::{Leader, LeaderStep};
 use crate::oracle::{Log, Register, Time};
+use crate::put_back::Backup;
 use crate::random::Random;
 use crate::server_side::{Server, ServerStep};
 
@@ -50,6 +51,7 @@ pub struct World {
     pub leader: Leader,
     pub register: Register,
     pub log: Log,
+    pub backup: Backup,
     pub operations: u64,
     pub calm: bool,
     pub failure: Option<String>,
@@ -73,6 +75,7 @@ pub fn run(seed: u64, tell: bool) -> Report {
         leader: Leader::new(),
         register: Register::default(),
         log: Log::default(),
+        backup: Backup::draw(seed, plan.length),
         operations: 0,
         calm: false,
         failure: None,
@@ -97,6 +100,7 @@ pub fn run(seed: u64, tell: bool) -> Report {
 impl World {
     fn begin(&mut self, seed: u64) {
         let servers = self.plan.servers;
+        self.leader.min_copies = self.plan.min_copies;
         self.leader.bootstrap();
         for id in 0..servers {
             self.servers.push(Server::new(id, seed));
@@ -129,9 +133,13 @@ impl World {
             }
             self.steps += 1;
             self.take(step);
+            self.backup.look(self.now, &self.leader.state);
         }
         if self.failure.is_none() {
             self.check_whole();
+        }
+        if self.failure.is_none() {
+            self.try_put_back();
         }
     }
 

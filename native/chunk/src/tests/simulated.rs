@@ -67,6 +67,21 @@ fn a_store_lives_on_simulated_disks_and_touches_nothing_else() {
 }
 
 #[test]
+fn what_a_settled_copy_told_is_what_it_holds_after_a_power_cut() {
+    for seed in 0..8 {
+        let disk = SimDisk::new(1 << 30, seed);
+        let store = open(&disk);
+        put(&store, chunk(1, 1), 0, &noise(1, 9000)).expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        put(&store, chunk(1, 1), 4096, &noise(2, 4096)).expect("an overwrite that its writer leaves");
+        let told = store.settle(chunk(1, 2)).expect("its version is new here");
+        disk.power_cut(seed);
+        let held = open(&disk).map(chunk(1, 2)).expect("the copy is there");
+        assert_eq!((held.version, held.digest), (told.version, told.digest), "seed {seed}");
+    }
+}
+
+#[test]
 fn the_same_calls_leave_the_same_bytes() {
     let run = |seed: u64| {
         let disk = SimDisk::new(1 << 30, seed);

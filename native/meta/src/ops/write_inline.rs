@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::{Error, Result};
 use wire::proto::{NameReply, WriteInline};
 
+use super::append_begin::{end_turn, is_overdue};
 use super::attr_reply;
 use crate::errors;
 use crate::inode::Body;
@@ -15,11 +16,7 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
     let Body::Inline { data, converter } = &inode.body else {
         return Err(if inode.is_file() { outgrown(op.inode) } else { errors::not_a_file(op.inode) });
     };
-    if op.append
-        && let Some(holder) = cx.tables.appender(op.inode).filter(|holder| holder.session != cx.session)
-    {
-        return Err(errors::appending(op.inode, holder.session));
-    }
+    let takes_turn = op.append && is_overdue(cx, op.inode)?;
     let offset = if op.append { inode.size } else { op.offset };
     if op.data.is_empty() {
         return Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) });
@@ -30,8 +27,13 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
     bytes.extend_from_slice(data);
     bytes.resize(bytes.len().max(end as usize), 0);
     bytes[offset as usize..end as usize].copy_from_slice(&op.data);
-    let body = Body::Inline { data: Arc::from(bytes), converter: *converter };
+    // Whoever lost its turn moves the file no more.
+    let converter = if takes_turn { 0 } else { *converter };
+    let body = Body::Inline { data: Arc::from(bytes), converter };
     let (mode, now_ns) = (cx.caller.mode_after_write(inode), cx.now_ns);
+    if takes_turn {
+        end_turn(cx, op.inode);
+    }
     cx.tables.edit(op.inode, |inode| {
         inode.body = body;
         inode.size = inode.size.max(end);

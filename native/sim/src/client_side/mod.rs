@@ -1,5 +1,6 @@
 //! One client: the real rules of an open file, the glue that `client::drive` is for them, and a program of random operations.
 
+mod beside;
 mod names;
 mod program;
 mod reading;
@@ -21,6 +22,7 @@ use crate::oracle::{EffectId, Time};
 use crate::random::Random;
 use crate::server_side::{Answer, Failure, Outcome, Question, ReplyTo};
 use crate::world::{MS, SECOND, Step, World, silent};
+use beside::Beside;
 use reading::Read;
 
 const WINDOW: usize = 256 << 10;
@@ -175,6 +177,7 @@ struct Opened {
     file: File,
     asking_body: bool,
     reappend: bool,
+    beside: Option<Beside>,
 }
 
 pub struct Client {
@@ -202,12 +205,6 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn is_opening(&mut self, opened: u64) {
-        if let Doing::Opening { inode, .. } = &mut self.doing {
-            *inode = opened;
-        }
-    }
-
     pub fn jump(&mut self, by_ns: i64) {
         self.off_ns += by_ns;
     }
@@ -261,7 +258,8 @@ impl World {
     pub fn kill_client(&mut self, id: usize) {
         let session = self.leader.open_session(self.now);
         let (writer, random) = (self.random.next(), self.random.split());
-        let over = self.now + 9 * SECOND; // what is under way may still arrive
+        // What is under way may still arrive.
+        let over = self.now + if self.plan.late > 0 { 9 * SECOND } else { 4 * SECOND };
         let client = &mut self.clients[id];
         let name = client.name;
         client.life += 1;

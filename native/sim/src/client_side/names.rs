@@ -104,6 +104,7 @@ impl World {
             file: File::new(attr, Credentials::default(), limits, client.rounds.clone()),
             asking_body: false,
             reappend: false,
+            beside: None,
         });
         let knows = reply.is_inline || !reply.chunks.is_empty();
         let count = reply.chunks.last().map_or(0, |info| info.index + 1);

@@ -39,12 +39,14 @@ impl World {
         match draw {
             _ if calm => self.flush(id, Then::Close),
             0..8 => self.flush(id, Then::Close),
-            8..21 => self.flush(id, Then::Nothing),
+            8..15 => self.flush(id, Then::Nothing),
+            15..21 => self.sync_beside(id),
             21..24 => self.stat(id),
             24..45 => self.begin_read(id, span),
             _ if is_log => self.begin_append(id),
             45..57 => {
-                let size = self.clients[id].random.below(span / GRAIN) * GRAIN;
+                // As often a growth as a cut.
+                let size = self.clients[id].random.below(2 * span / GRAIN) * GRAIN;
                 let size = if draw < 50 { 0 } else { size };
                 self.flush(id, Then::Cut(size));
             }
@@ -109,7 +111,7 @@ impl World {
     // ---- going on with what is being done ----
 
     pub(super) fn pump(&mut self, id: usize) {
-        while self.failure.is_none() && self.pump_once(id) {}
+        while self.failure.is_none() && (self.pump_beside(id) || self.pump_once(id)) {}
     }
 
     /// Whether anything moved.
@@ -268,12 +270,8 @@ impl World {
         if !opened.file.is_done(*changes) {
             return false;
         }
-        let (began, then, name, is_log, inode) = (*began, *then, *name, opened.name == FileName::Log, opened.inode);
-        if is_log {
-            self.log.synced(name, began, self.now)
-        } else {
-            self.register.synced(name, began, self.now)
-        }
+        let (began, then, name, inode) = (*began, *then, *name, opened.inode);
+        self.was_synced(id, began);
         match then {
             Then::Nothing => self.ended(id),
             Then::Close => {
