@@ -28,6 +28,7 @@ def test_the_document_lists_every_mutant() -> None:
 
 def test_a_cargo_command_needs_no_manifest() -> None:
     assert run.complete("cargo test -p a x::") == "cargo test --manifest-path native/Cargo.toml -p a x::"
+    assert "package.mooseng-raft.opt-level=0" in run.complete("cargo test --release -p mooseng-raft --lib vote::")
     assert run.complete("cargo test --manifest-path b") == "cargo test --manifest-path b"
 
 

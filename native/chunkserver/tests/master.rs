@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{Buffer, crc};
-
 use chunkserver::ChunkServer;
 use support::master::RunningMaster;
 use support::*;
