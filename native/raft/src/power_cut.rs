@@ -59,7 +59,7 @@ impl Drop for Watch {
 /// What is below `root` is durable; what comes is as durable as it is made.
 pub fn watch(root: &Path) -> Watch {
     let root = root.canonicalize().unwrap();
-    let names: BTreeMap<PathBuf, u64> = now(&root).into_iter().map(|(path, data)| (path, data.ino())).collect();
+    let names: BTreeMap<PathBuf, u64> = below(&root).into_iter().map(|(path, data)| (path, data.ino())).collect();
     let synced = names.iter().map(|(path, inode)| (*inode, std::fs::read(path).unwrap())).collect();
     let disk = Arc::new(Mutex::new(Disk { root, synced, names, told: 0, images: Vec::new() }));
     WATCHED.lock().push(disk.clone());
@@ -81,7 +81,7 @@ impl Watch {
 }
 
 /// Files below `root`.
-fn now(root: &Path) -> Vec<(PathBuf, Metadata)> {
+fn below(root: &Path) -> Vec<(PathBuf, Metadata)> {
     let (mut found, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -99,9 +99,13 @@ fn now(root: &Path) -> Vec<(PathBuf, Metadata)> {
 
 impl Disk {
     fn cut(&mut self) {
-        let now: BTreeMap<PathBuf, u64> = now(&self.root).into_iter().map(|(path, data)| (path, data.ino())).collect();
-        let bytes: HashMap<u64, Vec<u8>> =
-            now.iter().map(|(path, inode)| (*inode, std::fs::read(path).unwrap_or_default())).collect();
+        let (mut now, mut bytes) = (BTreeMap::new(), HashMap::new());
+        for (path, data) in below(&self.root) {
+            // Removed by another thread, if it is not there.
+            let Ok(content) = std::fs::read(&path) else { continue };
+            now.insert(path, data.ino());
+            bytes.insert(data.ino(), content);
+        }
         let old = |inode: &u64| self.synced.get(inode).cloned().unwrap_or_default();
         let new = |inode: &u64| bytes.get(inode).cloned().unwrap_or_else(|| old(inode));
         let torn = |inode: &u64| torn(&old(inode), &new(inode));
@@ -154,10 +158,13 @@ pub fn after_sync(file: &File) {
     }
 }
 
-pub fn after_rename(to: &Path) {
-    if let Some(disk) = of(to) {
-        disk.lock().cut();
-    }
+/// Never in the middle of a cut that another thread brings about.
+pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    let Some(disk) = of(from) else { return std::fs::rename(from, to) };
+    let mut disk = disk.lock();
+    std::fs::rename(from, to)?;
+    disk.cut();
+    Ok(())
 }
 
 pub fn after_sync_of_names(directory: &Path) {
@@ -165,7 +172,7 @@ pub fn after_sync_of_names(directory: &Path) {
         let directory = directory.canonicalize().unwrap();
         let mut disk = disk.lock();
         disk.names.retain(|path, _| path.parent() != Some(&directory));
-        let here = now(&directory).into_iter().filter(|(path, _)| path.parent() == Some(&directory));
+        let here = below(&directory).into_iter().filter(|(path, _)| path.parent() == Some(&directory));
         disk.names.extend(here.map(|(path, data)| (path, data.ino())));
     }
 }
