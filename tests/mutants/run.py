@@ -133,6 +133,12 @@ def runs_a_test(output: str) -> bool:
     return bool(re.search(r"\b[1-9]\d* passed|seeds", output))
 
 
+def failed_tests(output: str) -> list[str]:
+    """Of cargo's and pytest's lines."""
+    found = re.findall(r"^(?:test (\S+) \.\.\. FAILED|FAILED (\S+))", output, re.MULTILINE)
+    return [cargo or pytest for cargo, pytest in found]
+
+
 def try_whole(command: str, tree: Path, target: Path) -> tuple[str, str]:
     """-> (verdict, output) of a command on the unbroken tree."""
     refused = build(command, False, tree, target)
@@ -213,7 +219,8 @@ def campaign(chosen: list[Mutant], target: Path, baseline: bool) -> bool:
     def note(name: str, started: float, outcome: tuple[str, str]) -> None:
         verdict, output = outcome
         rows.append((name, verdict))
-        print(f"{verdict:18} {time.monotonic() - started:6.1f} s  {name}", flush=True)
+        noticed = "".join(f"\n{'':29}{test}" for test in failed_tests(output)) if verdict == "died" else ""
+        print(f"{verdict:18} {time.monotonic() - started:6.1f} s  {name}{noticed}", flush=True)
         if verdict not in wanted:
             print("".join(f"    {line}\n" for line in output.splitlines()[-12:]), end="", flush=True)
 
