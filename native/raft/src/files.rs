@@ -5,8 +5,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+#[cfg(not(test))]
+use std::fs::rename as rename_now;
+
 #[cfg(test)]
-use crate::power_cut;
+use crate::power_cut::{self, rename as rename_now};
 
 /// Make names in `directory` durable.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -42,10 +45,7 @@ pub fn durable(_file: &File) {
 
 /// Durable once the directory is synced.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(test)]
-    return power_cut::rename(from, to);
-    #[cfg(not(test))]
-    std::fs::rename(from, to)
+    rename_now(from, to)
 }
 
 /// Have the next read come from the disk: after a failed sync the cache holds what the disk does not. Call it synced.

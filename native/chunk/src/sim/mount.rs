@@ -182,7 +182,9 @@ impl SimFile {
         state.tree.sync(self.inode)?;
         let act = state.act_while_syncing(&self.path);
         drop(guard);
-        act.into_iter().for_each(|act| act());
+        if let Some(act) = act {
+            act();
+        }
         Ok(())
     }
 
