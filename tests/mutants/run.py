@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -225,11 +226,11 @@ def campaign(chosen: list[Mutant], target: Path, baseline: bool) -> bool:
             print("".join(f"    {line}\n" for line in output.splitlines()[-12:]), end="", flush=True)
 
     with worktree(target) as tree:
-        if baseline:
-            for command in dict.fromkeys(mutant.dies_by for mutant in chosen):
+        for command, group in groupby(chosen, key=lambda mutant: mutant.dies_by):
+            if baseline:
                 note(f"unbroken: {command}", time.monotonic(), try_whole(command, tree, target))
-        for mutant in chosen:
-            note(mutant.name, time.monotonic(), try_mutant(mutant, tree, target))
+            for mutant in group:
+                note(mutant.name, time.monotonic(), try_mutant(mutant, tree, target))
     missed = [f"{name}: {verdict}" for name, verdict in rows if verdict not in wanted]
     print(f"{len(chosen)} mutants, {len(missed)} of the lines above are not as they should be", *missed, sep="\n  ")
     return not missed
@@ -239,7 +240,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which patches (default: all)")
     parser.add_argument("--target", type=Path, default=ROOT / "native" / "target" / "mutants", help="cargo's folder")
-    parser.add_argument("--baseline", action="store_true", help="every command must pass on the unbroken tree, first")
+    parser.add_argument("--baseline", action="store_true", help="each command must pass on the unbroken tree before")
     parser.add_argument("--table", action="store_true", help=f"write the table in {DOCUMENT.name} anew, run nothing")
     chosen = parser.parse_args(arguments)
     if chosen.table:
