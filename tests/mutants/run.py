@@ -56,9 +56,10 @@ def read(path: Path) -> Mutant:
 
 
 def mutants(names: list[str]) -> list[Mutant]:
-    """Those named, or all, by command, so that what one test needs is built once."""
-    paths = [HERE / f"{name.removesuffix('.patch')}.patch" for name in names] or list(HERE.glob("*.patch"))
-    return sorted(map(read, paths), key=lambda mutant: (cargo_parts(mutant.dies_by) == [], mutant.dies_by, mutant.name))
+    """Those named, in that order; or all, by command, so that what one test needs is built once."""
+    if names:
+        return [read(HERE / f"{name.removesuffix('.patch')}.patch") for name in names]
+    return sorted(map(read, HERE.glob("*.patch")), key=lambda it: (not cargo_parts(it.dies_by), it.dies_by, it.name))
 
 
 def complete(command: str) -> str:
