@@ -15,7 +15,7 @@ NATIVE_PROFILE ?= dist
 DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python soak lint format up down status screenshots bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
+.PHONY: help demo test test-native test-python soak mutants lint format up down status screenshots bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,11 @@ test-python: build
 
 soak: build ## long campaigns of faults that `make test` leaves out
 	cd native && cargo run --release --locked --quiet -p mooseng-sim -- --minutes 60
+	$(BIN)/python tests/mutants/run.py --baseline
 	$(BIN)/python -m pytest tests -m soak
+
+mutants: build ## break one rule at a time; the tests must notice each (tests/mutants)
+	$(BIN)/python tests/mutants/run.py
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@
 //! | `inject(SimFault { op, after, errno, stay })` | after so many of these operations one fails, or all with `stay` |
 //! | `inject_on(suffix, fault)` | the same for paths with this end, as ".sums" |
 //! | `clear_faults()` | no more of them |
+//! | `while_syncing(suffix, act)` | when the next sync of such a path has done its work and not returned yet, `act` runs once |
 //! | `flip(path, offset)` | one bit of a file rots; the path as `Store::locate` gives it, or relative to the disk |
 //! | `paths()`, `read(path)` | what is there now |
 //! | `digest()` | a hash of every name and byte, durable and not |
@@ -82,6 +83,8 @@ pub struct SimImage(Tree);
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
+type Act = Box<dyn FnOnce() + Send>;
+
 struct State {
     tree: Tree,
     capacity_bytes: u64,
@@ -93,6 +96,7 @@ struct State {
     stop_at: Option<u64>,
     stopped: bool,
     faults: Vec<(String, SimFault)>,
+    while_syncing: Option<(String, Act)>,
     /// Where it was mounted last.
     root: PathBuf,
 }
@@ -160,6 +164,11 @@ impl State {
         }
     }
 
+    /// What is to run before the sync of `path` returns.
+    fn act_while_syncing(&mut self, path: &str) -> Option<Act> {
+        self.while_syncing.take_if(|(suffix, _)| path.ends_with(suffix.as_str())).map(|(_, act)| act)
+    }
+
     /// A path relative to the disk.
     fn relative<'a>(&self, path: &'a Path) -> &'a Path {
         path.strip_prefix(&self.root).unwrap_or(path)
@@ -178,6 +187,7 @@ impl SimDisk {
             stop_at: None,
             stopped: false,
             faults: Vec::new(),
+            while_syncing: None,
             root: PathBuf::new(),
         })))
     }
@@ -250,6 +260,11 @@ impl SimDisk {
 
     pub fn clear_faults(&self) {
         self.0.lock().faults.clear();
+    }
+
+    /// What is written by `act` comes too late for the sync during which it runs.
+    pub fn while_syncing(&self, suffix: &str, act: impl FnOnce() + Send + 'static) {
+        self.0.lock().while_syncing = Some((suffix.to_string(), Box::new(act)));
     }
 
     /// Flip a bit of the byte at `offset`, in the cache and on the medium; whether there was one.

@@ -87,6 +87,14 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_of_either_half_fails_the_write() {
+        let ours = merge(Err(disk(libc::EIO).with_failed(1)), Ok(vec![stamp(2)])).unwrap_err();
+        assert_eq!(ours.failed_servers, [1]);
+        let theirs = merge(Ok(stamp(1)), Err(disk(libc::EIO).with_failed(2))).unwrap_err();
+        assert_eq!(theirs.failed_servers, [2]);
+    }
+
+    #[test]
     fn two_failures_are_both_named_and_an_old_view_is_told_first() {
         let both = merge(Err(disk(libc::ENOSPC).with_failed(1)), Err(disk(libc::EIO).with_failed(3))).unwrap_err();
         assert_eq!((both.errno, both.failed_servers), (libc::ENOSPC, vec![1, 3]));

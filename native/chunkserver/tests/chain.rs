@@ -282,6 +282,52 @@ impl wire::Handler for SlowTail {
     }
 }
 
+/// A double of the tail that notes what reaches it and answers when it is let.
+struct HeldTail {
+    arrived: parking_lot::Mutex<Vec<Method>>,
+    answers: tokio::sync::Semaphore,
+}
+
+impl wire::Handler for HeldTail {
+    fn hello(&self) -> wire::proto::Hello {
+        hello(CLUSTER, wire::proto::Role::Chunkserver, 2)
+    }
+
+    async fn handle(self: Arc<Self>, request: wire::Request) -> base::Result<wire::Response> {
+        self.arrived.lock().push(request.method);
+        self.answers.acquire().await.unwrap().forget();
+        let stamp = wire::proto::Stamp { server_id: 2, boot_id: 1, stored_bytes: 4096 };
+        Ok((&wire::proto::ChunkWriteReply { stamps: vec![stamp] }).into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_writes_and_trims_take_turns_at_the_head_of_a_chain() {
+    let head = Running::start(1).await;
+    let held = HeldTail { arrived: Default::default(), answers: tokio::sync::Semaphore::new(0) };
+    let (server, held) = (wire::Server::bind("127.0.0.1:0").await.unwrap(), Arc::new(held));
+    let (address, stopper) = (server.address().unwrap().to_string(), server.stopper());
+    let running = tokio::spawn(server.run(held.clone()));
+    let chain = vec![wire::proto::Replica { server_id: 2, address }];
+    let data = pattern(8192, 1);
+    let first = write(&head.link, new_chunk(7, &data, chain.clone()));
+    let second = Write { offset: 4096, ..new_chunk(7, &data[..4096], chain.clone()) };
+    let others = async {
+        until("the first write is at the tail", || !held.arrived.lock().is_empty()).await;
+        let watch = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(*held.arrived.lock(), [Method::ChunkWrite], "nothing may pass it");
+            held.answers.add_permits(3);
+        };
+        tokio::join!(trim(&head.link, chunk(7, 1), 8000, chain.clone()), write(&head.link, second), watch)
+    };
+    let (first, (trimmed, second, ())) = tokio::join!(first, others);
+    assert!(first.is_ok() && trimmed.is_ok() && second.is_ok());
+    assert_eq!(held.arrived.lock().len(), 3);
+    stopper.stop();
+    running.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_disk_behind_a_living_server_is_waited_for() {
     let head = Running::start(1).await;

@@ -2,13 +2,18 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::{Buffer, crc};
 use chunkserver::ChunkServer;
 use support::master::RunningMaster;
 use support::*;
+use wire::Method;
 use wire::proto::server_command::Command;
-use wire::proto::{CopyChunk, DeleteChunks, SendInventory};
+use wire::proto::{
+    ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, CopyChunk, DeleteChunks, Hello, Replica, Role, SendInventory,
+};
 
 struct Registered {
     running: Running,
@@ -174,6 +179,56 @@ async fn a_commanded_copy_equals_its_source_and_fences_it() {
     assert_eq!(target.metric("mooseng_chunkserver_copies_total", "done"), 1.0);
     let late = Write { chunk: chunk(7, 1), offset: 0, data: &[1], create: false, chain: vec![], sync: false };
     assert_eq!(write(&source.link, late).await.unwrap_err().errno, libc::ESTALE);
+}
+
+/// A double of a source whose two blocks are others than its map tells, each with a right checksum: as if they were
+/// written while it was read.
+struct ChangingSource {
+    told: Vec<u8>,
+    read: Vec<u8>,
+}
+
+impl wire::Handler for ChangingSource {
+    fn hello(&self) -> Hello {
+        hello(CLUSTER, Role::Chunkserver, 9)
+    }
+
+    async fn handle(self: Arc<Self>, request: wire::Request) -> base::Result<wire::Response> {
+        if request.method == Method::ChunkMap {
+            let version = request.decode::<ChunkMap>()?.chunk.unwrap().version;
+            let crcs = crc::piece_crcs(0, &self.told);
+            let listed: Vec<u8> =
+                crcs.chunks(4).zip(0u32..).flat_map(|(crc, block)| [&block.to_le_bytes()[..], crc].concat()).collect();
+            let reply = ChunkMapReply { version, present: vec![0b11], digest: crc::crc32c(&listed) };
+            return Ok((&reply).into());
+        }
+        let asked: ChunkRead = request.decode()?;
+        let reply = ChunkReadReply {
+            offset: asked.offset,
+            length: asked.length,
+            crcs: crc::piece_crcs(0, &self.read),
+            version: asked.chunk.unwrap().version,
+            ..Default::default()
+        };
+        Ok(wire::Response { payload: Some(Arc::new(Buffer::copy_of(&self.read))), ..(&reply).into() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_changes_while_it_is_copied_leaves_no_copy() {
+    let Registered { running: target, master } = registered().await;
+    for (told, kept) in [(1, false), (2, true)] {
+        let source = wire::Server::bind("127.0.0.1:0").await.unwrap();
+        let (address, stopper) = (source.address().unwrap().to_string(), source.stopper());
+        let double = ChangingSource { told: pattern(8192, told), read: pattern(8192, 2) };
+        let running = tokio::spawn(source.run(Arc::new(double)));
+        let source = Some(Replica { server_id: 9, address });
+        let copied = master.command(1, Command::Copy(CopyChunk { chunk: chunk(7, 1), source, heal_id: 1 })).await;
+        assert_eq!(copied.error.map(|error| error.errno), (!kept).then_some(libc::ESTALE));
+        assert_eq!(map(&target.link, chunk(7, 1), false).await.is_ok(), kept);
+        stopper.stop();
+        running.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

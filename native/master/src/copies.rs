@@ -211,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_newer_than_its_delete_stays() {
+        let mut copies = Copies::default();
+        copies.registered(1, false);
+        copies.part(1, &[report(1, 5), report(2, 4)], true, true);
+        copies.deleted(1, 1, 4);
+        copies.deleted(1, 2, 4);
+        assert_eq!((copies.get(1, 1), copies.get(1, 2)), (Some(Held { version: 5, bad: false }), None));
+    }
+
+    #[test]
     fn slices_end_where_the_longest_one_was_cut() {
         let mut copies = Copies::default();
         for server in [1, 2] {

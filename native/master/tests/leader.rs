@@ -233,6 +233,36 @@ async fn a_copy_that_belongs_to_no_chunk_is_shown_and_deleted_when_intended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_chunk_and_the_one_on_its_way_are_never_deleted_whatever_is_intended() {
+    let cluster = Cluster::single().await;
+    let mut servers = futures::future::join_all((1..=5).map(|id| ServerDouble::with(&cluster, id, &[]))).await;
+    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let client = Client::register(&cluster).await;
+    let (_, info) = client.written_file("f").await;
+    let chunk = info.chunk.unwrap();
+    let members: Vec<u32> = info.replicas.iter().map(|replica| replica.server_id).collect();
+    let others: Vec<u32> = (1..=5).filter(|id| !members.contains(id)).collect();
+    let delete = |server_id, version| proto::DeleteIntent { server_id, chunk_id: chunk.id, version };
+    let count = async |intents| {
+        let reply = intend(&cluster, intents).await;
+        (reply.accepted, reply.refused)
+    };
+    let delete_all = members.iter().map(|id| delete(*id, u32::MAX)).collect();
+    assert_eq!(count(Intents { delete: delete_all, ..Intents::default() }).await, (0, 3));
+
+    let heal = |source, target| vec![HealIntent { chunk_id: chunk.id, version: chunk.version, source, target }];
+    assert_eq!(count(Intents { heal: heal(others[1], others[0]), ..Intents::default() }).await, (0, 1), "no source");
+    assert_eq!(count(Intents { heal: heal(members[0], others[0]), ..Intents::default() }).await, (1, 0));
+    let order = servers[others[0] as usize - 1].next_order().await;
+    assert!(matches!(&order.command, Some(Command::Copy(copy)) if copy.chunk.unwrap().id == chunk.id), "{order:?}");
+    let arriving = vec![delete(others[0], u32::MAX)];
+    assert_eq!(count(Intents { delete: arriving, ..Intents::default() }).await, (0, 1));
+    assert_eq!(count(Intents { delete: vec![delete(others[1], 1)], ..Intents::default() }).await, (1, 0), "an orphan");
+    alive.iter().for_each(|task| task.abort());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_a_file_lies_and_how_much_room_there_is_can_be_asked() {
     let cluster = Cluster::single().await;
     let servers = [1, 2, 3].map(|id| ServerDouble::with(&cluster, id, &[]));

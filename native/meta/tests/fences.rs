@@ -204,6 +204,9 @@ fn settling_fences_the_chunk_and_takes_the_mark_away_when_the_copies_are_equal()
     assert_eq!(heal.trim, Some(7000), "what was sent behind the end was never committed");
     assert!(world.grant(file, 0).unwrap().chunks[0].healing && world.state.granted()[0].1 == [0], "writers wait");
     let end = |ok| Admin::EndHeal(EndHeal { chunk_id: 1, heal_id: heal.heal_id, ok, stored_bytes: 0 });
+    let mut failed = world.clone();
+    failed.admin(end(false)).unwrap();
+    assert_eq!(failed.state.granted()[0].1, [0], "the copies may differ still");
     world.admin(end(true)).unwrap();
     assert!(world.state.granted().is_empty() && world.state.chunk(1).unwrap().servers == set);
 }

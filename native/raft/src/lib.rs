@@ -13,6 +13,8 @@ mod machine;
 mod network;
 mod outdated;
 mod pace;
+#[cfg(test)]
+mod power_cut;
 mod receive;
 mod snapshot;
 mod types;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use wire::proto;
 
-use crate::files::{random_bytes, sync_directory};
+use crate::files::{random_bytes, rename, sync, sync_directory};
 use crate::types::{
     LogId, SnapshotMeta, StoredMembers, log_id_from_proto, log_id_to_proto, members_from_proto, members_to_proto,
     term_of,
@@ -121,10 +121,10 @@ impl Snapshots {
     fn accept(&self, temporary: &Path) -> Result<Snapshot> {
         let outcome = (|| {
             let mut snapshot = self.check(temporary)?;
-            snapshot.file.sync_all()?;
+            sync(&snapshot.file)?;
             let last = snapshot.meta.last_log_id;
             let path = self.folder.join(file_name(last.as_ref()));
-            std::fs::rename(temporary, &path)?;
+            rename(temporary, &path)?;
             sync_directory(&self.folder)?;
             snapshot.path = path;
             Ok(snapshot)
@@ -338,6 +338,7 @@ impl Read for PieceReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::power_cut;
     use crate::types::{Members, Node, log_id};
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -390,6 +391,28 @@ mod tests {
         let mut bytes = whole.to_vec();
         bytes[at] ^= 0x10;
         bytes
+    }
+
+    #[test]
+    fn a_power_cut_at_any_sync_or_name_leaves_the_newest_snapshot_that_was_told() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let disk = power_cut::watch(directory.path());
+        let snapshots = Snapshots::open(directory.path().to_path_buf(), "c").unwrap();
+        let build =
+            |snapshots: &Snapshots, index| snapshots.build(&meta(index), |out| out.write_all(&[7; 9000])).unwrap();
+        for index in [5, 6, 7] {
+            build(&snapshots, index);
+            disk.tell(index);
+        }
+        let theirs = Snapshots::open(elsewhere.path().to_path_buf(), "c").unwrap();
+        snapshots.install(build(&theirs, 9)).unwrap();
+        disk.tell(9);
+        for image in disk.images() {
+            let found = image.restored();
+            let newest = Snapshots::open(found.path().to_path_buf(), "c").unwrap().newest();
+            let reached = newest.and_then(|newest| newest.meta.last_log_id).map_or(0, |last| last.index);
+            assert!(reached >= image.told, "with {}: {reached} instead of {}", image.what, image.told);
+        }
     }
 
     #[test]

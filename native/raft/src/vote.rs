@@ -10,7 +10,7 @@ use std::path::Path;
 
 use base::crc;
 
-use crate::files::{forget_cached, sync_directory};
+use crate::files::{forget_cached, sync, sync_data, sync_directory};
 use crate::types::{Vote, vote_of};
 
 const MAGIC: &[u8; 8] = b"MNGRVOT1";
@@ -61,7 +61,7 @@ impl VoteFile {
         if file.metadata()?.len() < FILE_BYTES as u64 {
             file.set_len(FILE_BYTES as u64)?;
         }
-        file.sync_all()?;
+        sync(&file)?;
         forget_cached(&file)?;
         sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         let mut bytes = [0u8; FILE_BYTES];
@@ -91,7 +91,7 @@ impl VoteFile {
 
     fn write_copy(&self, copy: usize, slot: &[u8; SLOT_BYTES]) -> io::Result<()> {
         self.file.write_all_at(slot, (copy * SLOT_BYTES) as u64)?;
-        self.file.sync_data()
+        sync_data(&self.file)
     }
 
     /// Durable in both copies when it returns.
@@ -106,6 +106,7 @@ impl VoteFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::power_cut;
 
     fn saved() -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -188,6 +189,37 @@ mod tests {
         assert_eq!(stored, Stored::Never);
         file.save(&vote_of(1, 1, false)).unwrap();
         assert_eq!(VoteFile::open(&path).unwrap().1, Stored::Vote(vote_of(1, 1, false)));
+    }
+
+    #[test]
+    fn a_power_cut_at_any_sync_leaves_the_last_vote_that_was_given_or_the_next() {
+        let (directory, path) = saved();
+        let disk = power_cut::watch(directory.path());
+        let mut file = VoteFile::open(&path).unwrap().0;
+        for term in 5..8 {
+            disk.tell(term - 1);
+            file.save(&vote_of(term, 1, false)).unwrap();
+        }
+        disk.tell(7);
+        for image in disk.images() {
+            let found = VoteFile::open(&image.restored().path().join("vote")).unwrap().1;
+            let Stored::Vote(vote) = found else { panic!("with {}: {found:?}", image.what) };
+            assert!(vote.leader_id.term >= image.told, "with {}: {vote:?}", image.what);
+        }
+    }
+
+    #[test]
+    fn a_vote_that_a_start_read_is_there_after_a_power_cut_although_its_writer_was_killed_before_its_sync() {
+        let (directory, path) = saved();
+        let disk = power_cut::watch(directory.path());
+        let next = encode(3, &vote_of(9, 3, false));
+        std::fs::write(&path, [next, next].concat()).unwrap();
+        assert_eq!(VoteFile::open(&path).unwrap().1, Stored::Vote(vote_of(9, 3, false)));
+        // The last four are what a cut leaves now.
+        for image in disk.images().into_iter().rev().take(4) {
+            let found = VoteFile::open(&image.restored().path().join("vote")).unwrap().1;
+            assert_eq!(found, Stored::Vote(vote_of(9, 3, false)), "with {}", image.what);
+        }
     }
 
     #[test]

@@ -171,15 +171,21 @@ impl SimFile {
     }
 
     pub fn sync(&self) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut guard = self.alive()?;
+        let state = &mut *guard;
         let entered = state.enter(self.process, SimOp::Sync, &self.path);
-        let state = &mut *state;
         // Not when the process ended instead.
         if entered.is_err() && state.process == self.process {
             state.tree.fail_sync(self.inode, &mut state.luck);
         }
         entered?;
-        state.tree.sync(self.inode)
+        state.tree.sync(self.inode)?;
+        let act = state.act_while_syncing(&self.path);
+        drop(guard);
+        if let Some(act) = act {
+            act();
+        }
+        Ok(())
     }
 
     pub fn statvfs(&self) -> io::Result<Statvfs> {

@@ -391,6 +391,24 @@ fn a_chunk_that_a_killed_server_left_is_durable_after_the_first_sync_of_the_next
 }
 
 #[test]
+fn what_is_written_while_a_sync_runs_is_durable_with_the_next_one() {
+    for suffix in [".data", ".sums"] {
+        let disk = new_disk();
+        let store = std::sync::Arc::new(open(&disk));
+        put(&store, chunk(1, 1), 0, &noise(1, 9000)).expect("a write");
+        let writer = store.clone();
+        disk.while_syncing(suffix, move || {
+            put(&writer, chunk(1, 1), 40_000, &noise(2, 9000)).expect("a write");
+        });
+        store.sync(chunk(1, 1)).expect("the sync before");
+        store.sync(chunk(1, 1)).expect("its sync");
+        disk.power_cut(1);
+        drop(store);
+        assert!(get(&open(&disk), chunk(1, 1), 40_000, 9000).expect("a read") == noise(2, 9000), "{suffix}");
+    }
+}
+
+#[test]
 fn a_disk_whose_formatting_was_cut_off_is_formatted_anew() {
     let mut cut = 0;
     loop {

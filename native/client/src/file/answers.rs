@@ -68,3 +68,29 @@ pub fn not_synced(error: Error, answered: bool) -> Synced {
         error => Synced::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::proto::Stamp;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_counts_only_with_the_stamp_of_every_copy_and_the_others_are_blamed() {
+        let replicas = [1, 2, 3].map(|server_id| Replica { server_id, ..Replica::default() }).to_vec();
+        let info = ChunkInfo { replicas, ..ChunkInfo::default() };
+        let reply = |ids: &[u32]| {
+            let stamps = ids.iter().map(|server_id| Stamp { server_id: *server_id, ..Stamp::default() });
+            ChunkWriteReply { stamps: stamps.collect() }
+        };
+        assert!(stamped(&info, reply(&[1, 2, 3])).is_ok());
+        assert_eq!(stamped(&info, reply(&[1, 3])).unwrap_err().blamed, [2]);
+    }
+
+    #[test]
+    fn a_sync_counts_for_the_start_that_took_the_bytes() {
+        let reply = |boot_id| ChunkSyncReply { stamp: Some(wire::proto::Stamp { boot_id, ..Default::default() }) };
+        assert!(matches!(synced(&reply(5), 5), Synced::Stable));
+        assert!(matches!(synced(&reply(6), 5), Synced::Restarted));
+    }
+}

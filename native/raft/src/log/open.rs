@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::record::{Head, Kind};
 use super::scan::{DATA_START, scan};
 use super::segment::{Folder, Segment, SegmentHead, file_name};
-use crate::files::forget_cached;
+use crate::files::{forget_cached, sync as sync_file, sync_directory};
 use crate::types::{LogId, log_id};
 
 /// What the log on disk amounts to.
@@ -90,9 +90,12 @@ pub fn open(folder: &Folder, progress: &Progress) -> std::result::Result<Opened,
 /// of the last segment. The segments before that one were durable when it was begun.
 fn make_durable(folder: &Folder, last: Option<&u64>) -> Result<()> {
     let sync = |path: &Path| {
+        if path == folder.path {
+            return sync_directory(path);
+        }
         let file = File::open(path)?;
-        file.sync_all()?;
-        if path == folder.path { Ok(()) } else { forget_cached(&file) }
+        sync_file(&file)?;
+        forget_cached(&file)
     };
     let tail = last.map(|sequence| folder.path.join(file_name(*sequence)));
     for path in tail.iter().chain([&folder.path]) {

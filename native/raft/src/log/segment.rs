@@ -11,7 +11,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::record::Salt;
 use super::scan::DATA_START;
-use crate::files::{random_bytes, sync_directory};
+use crate::files::{durable, random_bytes, rename, sync, sync_data, sync_directory};
 
 const MAGIC: &[u8; 8] = b"MNGRLOG1";
 /// Spare files kept; more would only hold space.
@@ -82,10 +82,10 @@ impl Segment {
     /// Durable when it returns. Whole blocks, at a multiple of a block.
     pub fn write_durably(&self, bytes: &Buffer, offset: u64) -> io::Result<()> {
         match &self.direct {
-            Some(direct) => direct.write_all_at(bytes, offset),
+            Some(direct) => direct.write_all_at(bytes, offset).map(|()| durable(&self.file)),
             None => {
                 self.file.write_all_at(bytes, offset)?;
-                self.file.sync_data()
+                sync_data(&self.file)
             }
         }
     }
@@ -160,9 +160,9 @@ impl Folder {
         let file = OpenOptions::new().read(true).write(true).open(spare)?;
         // The new salt makes every old record of the file void, before the file counts as a segment.
         file.write_all_at(&head.encode(), 0)?;
-        file.sync_all()?;
+        sync(&file)?;
         let path = self.path.join(file_name(sequence));
-        std::fs::rename(spare, &path)?;
+        rename(spare, &path)?;
         sync_directory(&self.path)?;
         let size = file.metadata()?.len();
         Ok(Segment::new(head, path, file, size)?)
@@ -182,11 +182,11 @@ impl Folder {
             }
             offset += piece;
         }
-        file.sync_all()?;
+        sync(&file)?;
         // Written past the cache later on: pages there would only have to be thrown out one by one.
         fadvise(&file, 0, None, Advice::DontNeed).map_err(io::Error::from)?;
         let spare = temporary.with_extension("spare");
-        std::fs::rename(&temporary, &spare)?;
+        rename(&temporary, &spare)?;
         sync_directory(&self.path)?;
         Ok(spare)
     }
@@ -198,7 +198,7 @@ impl Folder {
     /// Keep a purged segment's file for later, or remove it when enough are kept.
     pub fn recycle(&self, segment: &Segment) -> Result<()> {
         if self.spares()?.len() < SPARES && segment.size == self.segment_bytes {
-            std::fs::rename(&segment.path, segment.path.with_extension("spare"))?;
+            rename(&segment.path, &segment.path.with_extension("spare"))?;
         } else {
             std::fs::remove_file(&segment.path)?;
         }

@@ -15,8 +15,9 @@ use super::segment::{Folder, file_name};
 use super::store::LogStore;
 use crate::consensus::{Frozen, StateMachine};
 use crate::machine::Machine;
+use crate::power_cut;
 use crate::snapshot::Snapshots;
-use crate::types::{Command, Entry, LogId, Types, Vote, log_id, term_of};
+use crate::types::{Command, Entry, LogId, Types, Vote, log_id, term_of, vote_of};
 use crate::vote::{Stored, VoteFile};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -232,6 +233,63 @@ fn old_records_of_a_recycled_file_are_never_read_as_new() {
     });
     let spares = std::fs::read_dir(path.join("log")).unwrap().count();
     assert!(spares <= 5, "{spares} files: they are recycled");
+}
+
+/// Three terms, in each more than a file's worth of entries, of which all but the last are compacted then. The disk is
+/// told the number of the next entry as each is acknowledged.
+async fn go_round(path: &Path, disk: &power_cut::Watch) {
+    let mut log = reopen(path);
+    let mut index = 0;
+    for term in 1..4u64 {
+        log.save_vote(&vote_of(term, 1, true)).await.unwrap();
+        for _ in 0..20 {
+            append(&mut log, vec![entry(term, index, &[term as u8; 4000])]).await;
+            index += 1;
+            disk.tell(index);
+        }
+        log.purge(log_id(term, index - 2)).await.unwrap();
+    }
+    log.close().await.unwrap();
+}
+
+#[test]
+fn a_power_cut_at_any_sync_or_name_leaves_every_acknowledged_entry_and_its_vote() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("log")).unwrap();
+    let disk = power_cut::watch(directory.path());
+    runtime().block_on(go_round(directory.path(), &disk));
+    let images = disk.images();
+    assert!(images.len() > 60, "{}", images.len());
+    for image in images {
+        let found = image.restored();
+        let case = format!("with {}, after entry {}", image.what, image.told);
+        let (mut log, vote) = try_open(found.path()).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let state = runtime().block_on(log.get_log_state()).unwrap();
+        assert!(state.last_log_id.map_or(0, |last| last.index + 1) >= image.told, "{case}: {state:?}");
+        let term = state.last_log_id.as_ref().map_or(0, term_of);
+        assert!(vote.map_or(0, |vote| vote.leader_id.term) >= term, "{case}: {vote:?} is older than {state:?}");
+    }
+}
+
+#[test]
+fn what_a_start_reads_is_there_after_a_power_cut_although_its_writer_was_killed_before_its_sync() {
+    let (directory, _) = written(4);
+    let path = log_file(directory.path(), 1);
+    let whole = std::fs::read(&path).unwrap();
+    let mut before = whole.clone();
+    before[DATA_START + 4096..].fill(0);
+    std::fs::write(&path, &before).unwrap();
+    let disk = power_cut::watch(directory.path());
+    std::fs::write(&path, &whole).unwrap();
+    let count = |path: &Path| {
+        let mut log = reopen(path);
+        runtime().block_on(all(&mut log)).len()
+    };
+    assert_eq!(count(directory.path()), 4);
+    // The last four are what a cut leaves now.
+    for image in disk.images().into_iter().rev().take(4) {
+        assert_eq!(count(image.restored().path()), 4, "with {}", image.what);
+    }
 }
 
 #[test]
