@@ -212,6 +212,25 @@ fn settling_fences_the_chunk_and_takes_the_mark_away_when_the_copies_are_equal()
 }
 
 #[test]
+fn the_end_of_a_heal_that_was_overtaken_adds_no_copy() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    let start = |world: &mut World| {
+        let version = world.state.chunk(1).unwrap().version;
+        world.admin(begin(1, version, 4)).unwrap().chunk.unwrap().heal_id
+    };
+    let former = start(&mut world);
+    world.truncate(file, 5000).unwrap();
+    let present = start(&mut world);
+    let set = world.state.chunk(1).unwrap().servers;
+    let end = |heal_id| Admin::EndHeal(EndHeal { chunk_id: 1, heal_id, ok: true, stored_bytes: 0 });
+    assert_eq!(world.admin(end(former)).unwrap_err(), ESTALE, "that copy was made before the cut");
+    assert_eq!(world.state.chunk(1).unwrap().servers, set);
+    world.admin(end(present)).unwrap();
+    assert!(world.state.chunk(1).unwrap().servers.contains(&4));
+}
+
+#[test]
 fn a_chunk_without_a_committed_byte_goes_with_its_last_writer() {
     let mut world = World::new();
     let file = world.create(ROOT, "f", 0o644).unwrap();

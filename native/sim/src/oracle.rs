@@ -124,7 +124,10 @@ impl Register {
     }
 
     pub fn taken(&mut self, id: EffectId, now: Time) {
-        self.effects[id].taken = Some(now);
+        // Part of what its client gave up meanwhile: nobody is promised to see it.
+        if self.effects[id].over.is_none() {
+            self.effects[id].taken = Some(now);
+        }
     }
 
     /// Everything that `client` took until `until` is surely there.

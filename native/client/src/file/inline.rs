@@ -140,6 +140,28 @@ impl File {
         }
     }
 
+    /// Bytes of the inode that another client changed too come anew, with ours over them; if the file lies in chunks by
+    /// now, ours follow it there.
+    pub(super) fn renew_inline(&mut self, reply: &NameReply) {
+        let empty = self.attr.size == 0 && reply.chunks.is_empty();
+        let Body::Inline(inline) = &mut self.body else { return };
+        if !inline.stale {
+            return;
+        }
+        if reply.is_inline || empty {
+            inline.stale = false;
+            let old = std::mem::replace(&mut inline.content, reply.inline_data.to_vec());
+            for (start, end) in inline.own().iter() {
+                let (start, end) = (start as usize, end as usize);
+                inline.content.resize(inline.content.len().max(end), 0);
+                inline.content[start..end].copy_from_slice(&old[start..end]);
+            }
+        } else {
+            self.outgrow();
+            self.convert = None;
+        }
+    }
+
     /// Inline bytes that another client changed are asked for again, once none of ours is missing there.
     pub(super) fn drop_stale_inline(&mut self) {
         if matches!(&self.body, Body::Inline(inline) if inline.stale && inline.is_clean()) {

@@ -190,7 +190,11 @@ impl File {
     }
 
     pub fn is_body_known(&self) -> bool {
-        !matches!(self.body, Body::Unknown)
+        match &self.body {
+            Body::Unknown => false,
+            Body::Inline(inline) => !inline.stale,
+            Body::Chunked => true,
+        }
     }
 
     /// Whether `more` bytes at the end would still lie in the inode.
@@ -483,6 +487,7 @@ impl File {
             self.map.entry(index).or_insert_with(|| ChunkInfo { index, ..ChunkInfo::default() });
         }
         self.lose_what_was_cut(reply, first, count);
+        self.renew_inline(reply);
         if matches!(self.body, Body::Unknown) {
             let empty = self.attr.size == 0 && reply.chunks.is_empty();
             self.body = if reply.is_inline || empty {

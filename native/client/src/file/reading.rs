@@ -28,7 +28,11 @@ impl File {
             patches.push(Patch::Copied(start, bytes.to_vec()));
         }
         if let Some(writer) = self.writers.get(&index) {
-            patches.extend(writer.patches(start, end));
+            let source = match self.source(index) {
+                Source::Known(info) => info.chunk,
+                Source::Unknown => None,
+            };
+            patches.extend(writer.patches(source, start, end));
         }
         patches
     }

@@ -419,6 +419,45 @@ fn a_pause_before_asking_for_a_turn_that_came_and_went_asks_for_no_other() {
     assert_eq!(asks(&stage), 2, "the turn is over and nothing is to be appended");
 }
 
+/// A file of 16 bytes in its inode, 4 of which were written here and not sent.
+fn dirty_inline() -> Stage {
+    let mut stage = Stage::new();
+    let attr = Attr { inode: 9, size: 16, data_version: 4, ..Attr::default() };
+    let limits = Limits { window_bytes: 4 << 20, inline_bytes: 64, deadline_ms: 60_000 };
+    stage.file = File::new(attr, Credentials::default(), limits, Rounds::default());
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![1; 16].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 0 });
+    stage.write(4, &[2; 4]);
+    stage
+}
+
+#[test]
+fn unsent_bytes_in_the_inode_lie_over_what_another_client_made_of_it() {
+    let mut stage = dirty_inline();
+    let attr = Attr { size: 32, data_version: 5, ..stage.file.attr };
+    stage.tell(Event::Seen(attr));
+    assert!(!stage.file.is_body_known(), "the rest is to be asked for");
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![3; 32].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    let bytes = stage.file.read_inline(0, 32).unwrap();
+    assert_eq!((&bytes[..4], &bytes[4..8], &bytes[8..]), (&[3; 4][..], &[2; 4][..], &[3; 24][..]));
+}
+
+#[test]
+fn unsent_bytes_in_the_inode_follow_the_file_into_its_chunks() {
+    let mut stage = dirty_inline();
+    let attr = Attr { size: 5000, data_version: 5, ..stage.file.attr };
+    stage.tell(Event::Seen(attr));
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(stage.file.read_inline(0, 32).is_none());
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
+    let patches = stage.file.patches(0, 0, 5000);
+    assert!(patches.iter().all(|patch| (patch.offset(), patch.bytes()) == (4, &[2; 4][..])) && !patches.is_empty());
+}
+
 #[test]
 fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
     let mut stage = Stage::new();

@@ -247,10 +247,12 @@ impl Writer {
         self.boots.get(&server).copied()
     }
 
-    /// Bytes of ours that some copy may lack, oldest first. What is held is on every copy.
-    pub fn patches(&self, start: u32, end: u32) -> Vec<Patch> {
-        let mut sealed: Vec<&Arc<Piece>> =
-            self.queue.iter().chain(&self.flying).filter(|piece| piece.offset < end && start < piece.end()).collect();
+    /// Bytes of ours that some copy may lack, oldest first. What is held is on every copy of the chunk that we were
+    /// granted, which need not be the one that is read (`source`).
+    pub fn patches(&self, source: Option<ChunkRef>, start: u32, end: u32) -> Vec<Patch> {
+        let held = if source == Some(self.chunk) { &[][..] } else { &self.held[..] };
+        let sent = self.queue.iter().chain(&self.flying).chain(held);
+        let mut sealed: Vec<&Arc<Piece>> = sent.filter(|piece| piece.offset < end && start < piece.end()).collect();
         sealed.sort_by_key(|piece| piece.seq);
         let mut patches: Vec<Patch> = sealed.into_iter().cloned().map(Patch::Sealed).collect();
         if let Some((from, bytes)) = self.filling.as_ref().and_then(|filling| filling.bytes(start, end)) {

@@ -44,10 +44,6 @@ impl World {
         let Some(opened) = &client.opened else { return };
         let (name, is_log) = (client.name, opened.name == FileName::Log);
         self.note(|| format!("client {id}: what was written until {:.6} is synced", began as f64 / 1e6));
-        if is_log {
-            self.log.synced(name, began, self.now)
-        } else {
-            self.register.synced(name, began, self.now)
-        }
+        if is_log { self.log.synced(name, began, self.now) } else { self.register.synced(name, began, self.now) }
     }
 }

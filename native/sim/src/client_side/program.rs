@@ -252,7 +252,8 @@ impl World {
     /// one of the last copies is told, not waited for; nothing else may lead to this.
     pub(super) fn gave_up(&mut self, id: usize, error: &Error) {
         self.note(|| format!("client {id} gave up: {error}"));
-        let is_full = error.errno == libc::ENOSPC && self.servers.iter().any(|server| server.had_bad_disk);
+        let is_full =
+            matches!(error.errno, libc::ENOSPC | libc::EROFS) && self.servers.iter().any(|server| server.had_bad_disk);
         if !is_full {
             return self.fail(format!("client {id}: written bytes were given up: {error}"));
         }
