@@ -46,7 +46,7 @@ impl Deletes {
     }
 
     /// The next order for each server that has none running.
-    pub fn next(&mut self) -> Vec<(u32, Vec<ChunkRef>)> {
+    pub fn next_orders(&mut self) -> Vec<(u32, Vec<ChunkRef>)> {
         let busy = &self.busy;
         let mut orders = Vec::new();
         for (server, waiting) in self.waiting.iter_mut().filter(|(server, _)| !busy.contains(server)) {
@@ -77,10 +77,10 @@ mod tests {
     fn a_server_gets_one_order_at_a_time() {
         let mut deletes = Deletes::default();
         deletes.freed(&[FreedChunk { id: 1, version: 1, servers: vec![1, 2] }]);
-        assert_eq!(deletes.next().len(), 2);
+        assert_eq!(deletes.next_orders().len(), 2);
         deletes.freed(&[FreedChunk { id: 2, version: 1, servers: vec![1] }]);
-        assert!(deletes.next().is_empty());
+        assert!(deletes.next_orders().is_empty());
         deletes.done(1);
-        assert_eq!(deletes.next(), vec![(1, vec![ChunkRef { id: 2, version: 1 }])]);
+        assert_eq!(deletes.next_orders(), vec![(1, vec![ChunkRef { id: 2, version: 1 }])]);
     }
 }

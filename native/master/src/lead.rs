@@ -297,7 +297,7 @@ impl Node {
 
     /// Send waiting deletes to every server that has none running. What a server does not answer is found as orphans.
     pub fn pump_deletes(self: &Arc<Node>) {
-        let orders = self.deletes.lock().next();
+        let orders = self.deletes.lock().next_orders();
         for (server, chunks) in orders {
             let node = self.clone();
             tokio::spawn(async move {

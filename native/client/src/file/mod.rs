@@ -353,7 +353,7 @@ impl File {
                         failed: writer.trouble.failed.clone(),
                         chunk: Some(writer.chunk()),
                         take_over: now.mono_ms.saturating_sub(since) >= TAKE_OVER_AFTER_MS,
-                        append: writer.appends(),
+                        append: writer.asked_to_append(),
                     };
                     out.push(Action::Grant { index: *index, request });
                 }

@@ -396,6 +396,27 @@ fn what_was_committed_is_read_although_an_answer_from_before_says_the_chunk_is_n
 }
 
 #[test]
+fn a_grant_asked_for_before_bytes_were_appended_is_asked_for_again_with_them() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 10]);
+    stage.tell(Event::Flush { settle: false });
+    let (_, actions) = stage.file.append(stage.now, &[1; 100], true);
+    stage.keep(actions);
+    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
+    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
+    let (taken, actions) = stage.file.append(stage.now, &[2; 100], true);
+    assert!(matches!(taken, Taken::At(200_000)));
+    stage.keep(actions);
+    // The answer may be hours old for what we know: the turn, and the place, may be another's by now.
+    stage.grant(None);
+    assert!(stage.sends().is_empty());
+    let again = stage.waiting.iter().any(|action| matches!(action, Action::Grant { request, .. } if request.append));
+    assert!(again, "{:?}", stage.waiting);
+    stage.grant(None);
+    assert!(!stage.sends().is_empty());
+}
+
+#[test]
 fn a_pause_before_asking_for_a_turn_that_came_and_went_asks_for_no_other() {
     let mut stage = Stage::new();
     let (taken, actions) = stage.file.append(stage.now, &[1; 100], true);

@@ -73,6 +73,8 @@ pub struct Writer {
     last_grant: Option<Arc<ChunkInfo>>,
     /// The file's data version when it was granted.
     granted_at: u64,
+    /// The last grant was asked for with bytes appended: it was given only if the turn for them was ours.
+    asked_to_append: bool,
     /// The chunk that the leader named last, granted or not.
     chunk: ChunkRef,
     /// The leader counts us among the chunk's writers.
@@ -109,6 +111,7 @@ impl Writer {
             grant: None,
             last_grant: None,
             granted_at: 0,
+            asked_to_append: false,
             chunk: ChunkRef::default(),
             owed: false,
             wanted: false,
@@ -194,7 +197,7 @@ impl Writer {
     }
 
     /// Appended bytes are among what is here: they are good only in their turn.
-    pub fn appends(&self) -> bool {
+    fn appends(&self) -> bool {
         self.filling.as_ref().is_some_and(|filling| filling.append) || self.pieces().any(|piece| piece.append)
     }
 
@@ -224,6 +227,10 @@ impl Writer {
     /// Whether an answer of this data version, which names no chunk here, is younger than the grant: it was cut away.
     pub fn was_cut_away(&self, data_version: u64) -> bool {
         data_version > self.granted_at && self.last_grant().is_some()
+    }
+
+    pub fn asked_to_append(&self) -> bool {
+        self.asked_to_append
     }
 
     pub fn chunk(&self) -> ChunkRef {
@@ -301,6 +308,7 @@ impl Writer {
         }
         let Some(info) = self.grant.clone() else {
             self.step = Step::Granting;
+            self.asked_to_append = self.appends();
             return Want::Grant;
         };
         if info.trim.is_some() {
@@ -336,6 +344,11 @@ impl Writer {
         self.step = if info.healing { Step::Waiting } else { Step::Ready };
         self.grant = (!info.healing).then(|| Arc::new(info));
         self.last_grant = self.grant.clone();
+        if self.appends() && !self.asked_to_append {
+            // Appended since it was asked for: whether the turn still is ours has to be asked.
+            self.grant = None;
+            self.wanted = true;
+        }
     }
 
     /// The copies have zeros behind the mark; the leader is told.
