@@ -396,6 +396,59 @@ fn what_was_committed_is_read_although_an_answer_from_before_says_the_chunk_is_n
 }
 
 #[test]
+fn a_server_started_anew_between_two_pieces_gets_both_again() {
+    let mut stage = Stage::new();
+    for offset in [0, 150_000] {
+        stage.write(offset, &[1; 1000]);
+    }
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    let sent: Vec<Action> = std::mem::take(&mut stage.waiting);
+    assert_eq!(sent.len(), 2);
+    for (number, action) in sent.into_iter().enumerate() {
+        let Action::Send { index, round, piece, .. } = action else { panic!("{action:?}") };
+        let boot_id = |server_id| if server_id == 2 { BOOT + number as u64 } else { BOOT };
+        let stamp = |server_id| Stamp { server_id, boot_id: boot_id(server_id), stored_bytes: 4096 };
+        let outcome = Ok(ChunkWriteReply { stamps: (1..=3).map(stamp).collect() });
+        stage.tell(Event::Sent { index, round, seq: piece.seq, offset: piece.offset, outcome });
+    }
+    let again: Vec<u32> = stage.sends().into_iter().map(|(_, offset, _)| offset).collect();
+    assert_eq!(again, [0, 150_000], "what the former start took may be gone");
+}
+
+#[test]
+fn the_size_does_not_reach_over_bytes_that_were_given_up() {
+    let mut stage = Stage::new();
+    stage.write(CHUNK_BYTES + 10, &[1; 10]);
+    assert_eq!(stage.file.size(), CHUNK_BYTES + 20);
+    stage.tell(Event::Flush { settle: false });
+    let error = Error::namespace(libc::EDQUOT, "no room");
+    stage.tell(Event::Granted { index: 1, outcome: Err(error) });
+    assert_eq!((stage.file.faults(), stage.file.size()), (1, 200_000));
+}
+
+#[test]
+fn after_the_commit_that_ended_a_turn_another_is_asked_for() {
+    let mut stage = Stage::new();
+    let append = |stage: &mut Stage| {
+        let (taken, actions) = stage.file.append(stage.now, &[1; 100], true);
+        stage.keep(actions);
+        taken
+    };
+    assert_eq!(append(&mut stage), Taken::NeedsTurn);
+    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
+    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
+    assert_eq!(append(&mut stage), Taken::At(200_000));
+    stage.now.mono_ms += 1000;
+    stage.tell(Event::Fired(Timer::Linger));
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert!(stage.commit(Ok(())).append);
+    assert_eq!(append(&mut stage), Taken::NeedsTurn);
+}
+
+#[test]
 fn a_grant_asked_for_before_bytes_were_appended_is_asked_for_again_with_them() {
     let mut stage = Stage::new();
     stage.write(150_000, &[1; 10]);
