@@ -19,6 +19,9 @@ use crate::metrics::add;
 /// Parts of one large read that are fetched at a time.
 const PARALLEL: usize = 16;
 
+/// An answer that another one overtook is asked for again this often. Masters that were put back know less for ever.
+const OVERTAKEN_TRIES: u32 = 8;
+
 /// Bytes that were read; dereferences to them.
 #[derive(Clone)]
 pub struct ReadData(Option<Fetched>);
@@ -182,13 +185,24 @@ pub async fn chunk_info(drive: &Arc<Drive>, file: &FileRef, index: u64, refresh:
         }
         inner.file.creds().clone()
     };
-    let op = Op::GetChunks(GetChunks { inode: file.inode, first: index, count: MAP_CHUNKS });
-    let reply = Box::new(drive.peers.name(&creds, op).await?);
-    let fresh = reply.chunks.iter().find(|info| info.index == index).cloned();
-    drive.tell(file, Event::Learned { reply, first: index, count: u64::from(MAP_CHUNKS) });
-    Ok(drive.with(file, |inner| match inner.file.source(index) {
-        Source::Known(info) => info,
-        // An answer that was overtaken; for reading it is as good.
-        Source::Unknown => inner.file.readable(index, fresh.unwrap_or(ChunkInfo { index, ..ChunkInfo::default() })),
-    }))
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let op = Op::GetChunks(GetChunks { inode: file.inode, first: index, count: MAP_CHUNKS });
+        let reply = Box::new(drive.peers.name(&creds, op).await?);
+        let fresh = reply.chunks.iter().find(|info| info.index == index).cloned();
+        let overtaken = drive.with(file, |inner| inner.file.is_overtaken(&reply));
+        drive.tell(file, Event::Learned { reply, first: index, count: u64::from(MAP_CHUNKS) });
+        let found = drive.with(file, |inner| match inner.file.source(index) {
+            Source::Known(info) => Some(info),
+            Source::Unknown if overtaken && tries < OVERTAKEN_TRIES => None,
+            // Behind the end.
+            Source::Unknown => {
+                Some(inner.file.readable(index, fresh.unwrap_or(ChunkInfo { index, ..ChunkInfo::default() })))
+            }
+        });
+        if let Some(info) = found {
+            return Ok(info);
+        }
+    }
 }

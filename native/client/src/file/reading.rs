@@ -1,7 +1,7 @@
 //! What a reader needs to know: where the bytes come from, and what of ours lies over them.
 
 use base::Buffer;
-use wire::proto::{ChunkInfo, Replica};
+use wire::proto::{ChunkInfo, NameReply, Replica};
 
 use super::File;
 use super::pieces::Patch;
@@ -39,6 +39,11 @@ impl File {
 
     pub fn source(&self, index: u64) -> Source {
         self.map.get(&index).cloned().map_or(Source::Unknown, |info| Source::Known(self.readable(index, info)))
+    }
+
+    /// Whether an answer of the masters was overtaken by one that knows more: it may not name a chunk that we committed.
+    pub fn is_overtaken(&self, reply: &NameReply) -> bool {
+        reply.attr.is_some_and(|attr| attr.data_version < self.attr.data_version)
     }
 
     /// What we wrote is there to be read, committed or not.

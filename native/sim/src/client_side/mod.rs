@@ -484,8 +484,9 @@ impl World {
             }
             Back::Map { index, .. } => {
                 let fresh = reply.chunks.iter().find(|info| info.index == index).cloned();
+                let overtaken = self.clients[id].opened.as_ref().is_some_and(|opened| opened.file.is_overtaken(&reply));
                 self.tell(id, Event::Learned { reply, first: index, count: u64::from(MAP_CHUNKS) });
-                self.read_mapped(id, index, fresh);
+                self.read_mapped(id, index, fresh, overtaken);
             }
             Back::Size { .. } => {
                 if let Some(attr) = reply.attr {

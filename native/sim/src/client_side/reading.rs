@@ -168,9 +168,12 @@ impl World {
         }
     }
 
-    pub(super) fn read_mapped(&mut self, id: usize, index: u64, fresh: Option<ChunkInfo>) {
+    pub(super) fn read_mapped(&mut self, id: usize, index: u64, fresh: Option<ChunkInfo>, overtaken: bool) {
         let Client { doing: Doing::Reading(read), opened: Some(opened), .. } = &mut self.clients[id] else { return };
         read.asking = false;
+        if overtaken && matches!(opened.file.source(index), Source::Unknown) {
+            return; // it is asked again
+        }
         let Some((start, end)) = read.parts.as_ref().and_then(|parts| parts.front().copied()) else { return };
         if let Some(part) = &mut read.part {
             part.patches =
