@@ -40,6 +40,9 @@ pub struct Asked<T> {
     pub maybe_done: bool,
 }
 
+/// With less time than this a master is not asked any more: its silence would say nothing, and hide what it said before.
+const LEAST_TRY: Duration = Duration::from_millis(50);
+
 pub struct Leader {
     links: Links,
     guess: Mutex<Guess>,
@@ -98,10 +101,12 @@ impl Leader {
             let next = search.missed(&mut self.guess.lock(), &target, &miss, Instant::now(), random());
             let found = match next {
                 Next::Never => Found::Foreign(miss.error().clone()),
-                Next::After(_) if left().is_zero() => Found::Nobody(search.said()),
-                Next::After(Duration::ZERO) => continue,
+                Next::After(wait) if left() < wait.saturating_add(LEAST_TRY) => {
+                    tokio::time::sleep(left()).await;
+                    Found::Nobody(search.said())
+                }
                 Next::After(wait) => {
-                    tokio::time::sleep(wait.min(left())).await;
+                    tokio::time::sleep(wait).await;
                     continue;
                 }
             };
