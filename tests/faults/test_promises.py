@@ -78,7 +78,10 @@ def test_a_file_of_the_log_or_a_snapshot_is_synced_before_it_gets_its_name(maste
     # A purged segment, written past the page cache, becomes a spare file: what is in it does not matter any more.
     named = [(source, target, synced) for source, target, synced in named if not source.endswith(".log")]
     kinds = {Path(target).suffix for _, target, _ in named}
-    assert {".log", ".snapshot"} <= kinds, kinds
+    calls = trace.read_text(errors="replace").count("\n")
+    assert {".log", ".snapshot"} <= kinds, (
+        f"{kinds} of {calls} calls; {leader} was traced, {masters.leader()} leads now"
+    )
     assert not [(source, target) for source, target, synced in named if not synced]
 
 
