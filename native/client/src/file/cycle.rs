@@ -159,9 +159,7 @@ impl File {
                 if let Body::Inline(inline) = &mut self.body {
                     inline.sending.pop_front();
                 }
-                if let Some(attr) = &reply.attr {
-                    self.absorb_own(attr);
-                }
+                self.absorb_reply(&reply);
             }
             // Another client made it a chunked file, or it was one: our bytes go into the chunk.
             Err(error) if error.errno == libc::EFBIG => {
@@ -322,9 +320,7 @@ impl File {
         }
         let error = match outcome {
             Ok(reply) => {
-                if let Some(attr) = &reply.attr {
-                    self.absorb_own(attr);
-                }
+                self.absorb_reply(&reply);
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
                 }

@@ -23,10 +23,7 @@ impl File {
         let Some(info) = reply.chunks.first().cloned() else {
             return self.give_up(index, Error::integrity("a grant came without its chunk"), out);
         };
-        if let Some(attr) = &reply.attr {
-            self.absorb_own(attr);
-        }
-        let data_version = reply.attr.map_or(self.attr.data_version, |attr| attr.data_version);
+        let data_version = self.absorb_reply(&reply);
         let deadline_ms = self.limits.deadline_ms;
         let writer = self.writer(index);
         let left_out: Vec<u32> = writer.trouble.failed.clone();
@@ -105,10 +102,7 @@ impl File {
     ) {
         match outcome {
             Ok(reply) => {
-                if let Some(attr) = &reply.attr {
-                    self.absorb_own(attr);
-                }
-                let data_version = reply.attr.map_or(self.attr.data_version, |attr| attr.data_version);
+                let data_version = self.absorb_reply(&reply);
                 let Some(writer) = self.writers.get_mut(&index) else { return };
                 match reply.chunks.first() {
                     Some(info) => {

@@ -445,6 +445,13 @@ impl File {
         }
     }
 
+    /// The reply to an operation of our own. -> the data version that it is of.
+    fn absorb_reply(&mut self, reply: &NameReply) -> u64 {
+        let Some(attr) = &reply.attr else { return self.attr.data_version };
+        self.absorb_own(attr);
+        attr.data_version
+    }
+
     fn forget_clean(&mut self) {
         self.foreign_changes += 1;
         self.ahead_is_old = true;
@@ -463,10 +470,10 @@ impl File {
 
     /// Take inline bytes and chunk map from the answer to Open or GetChunks about chunks `first..first + count`.
     fn learn(&mut self, reply: &NameReply, first: u64, count: u64) {
+        if self.is_overtaken(reply) {
+            return;
+        }
         if let Some(attr) = &reply.attr {
-            if attr.data_version < self.attr.data_version {
-                return;
-            }
             self.absorb(attr);
         }
         for info in &reply.chunks {

@@ -28,10 +28,7 @@ impl File {
             patches.push(Patch::Copied(start, bytes.to_vec()));
         }
         if let Some(writer) = self.writers.get(&index) {
-            let source = match self.source(index) {
-                Source::Known(info) => info.chunk,
-                Source::Unknown => None,
-            };
+            let source = self.map.get(&index).and_then(|info| self.held_under(index, info).unwrap_or(info).chunk);
             patches.extend(writer.patches(source, start, end));
         }
         patches
@@ -47,16 +44,18 @@ impl File {
     }
 
     /// What we wrote is there to be read, committed or not.
-    pub fn readable(&self, index: u64, mut info: ChunkInfo) -> ChunkInfo {
-        if let Some(writer) = self.writers.get(&index).filter(|writer| writer.holds())
-            && let Some(grant) = writer.last_grant()
-        {
-            let reaches = info.chunk.is_none() || info.chunk == grant.chunk;
-            if reaches {
-                info = ChunkInfo { written: true, ..(**grant).clone() };
-            }
+    pub fn readable(&self, index: u64, info: ChunkInfo) -> ChunkInfo {
+        match self.held_under(index, &info) {
+            Some(grant) => ChunkInfo { written: true, ..grant.clone() },
+            None => info,
         }
-        info
+    }
+
+    /// The grant under which copies hold bytes of ours, if it reaches to what the masters say of the chunk.
+    fn held_under(&self, index: u64, info: &ChunkInfo) -> Option<&ChunkInfo> {
+        let writer = self.writers.get(&index).filter(|writer| writer.holds())?;
+        let grant = writer.last_grant()?;
+        (info.chunk.is_none() || info.chunk == grant.chunk).then_some(grant)
     }
 
     /// Whether this start of the server is another one than took bytes of ours that are not committed.
