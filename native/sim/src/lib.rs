@@ -13,6 +13,7 @@ pub mod oracle;
 mod put_back;
 mod random;
 mod server_side;
+mod whole;
 mod world;
 
 pub use faults::Plan;
