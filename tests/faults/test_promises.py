@@ -17,8 +17,8 @@ from tests.faults.tracing import all_traced, injected
 
 VOTE, STATUS = 61, 64
 MASTER = 1
-CALL = re.compile(r"(?P<tid>\d+) (?P<call>\w+)\((?P<arguments>.*)")
-RESUMED = re.compile(r"(?P<tid>\d+) <\.\.\. (?P<call>\w+) resumed>.*= 0")
+CALL = re.compile(r"(?P<tid>\d+) +(?P<call>\w+)\((?P<arguments>.*)")
+RESUMED = re.compile(r"(?P<tid>\d+) +<\.\.\. (?P<call>\w+) resumed>.*= 0")
 
 
 @pytest.fixture
@@ -139,6 +139,8 @@ def test_the_reader_of_traces_sees_a_rename_before_its_sync() -> None:
     rename = '7 rename("/m/a.tmp", "/m/a.log") = 0'
     assert renames([write, sync, rename]) == [("/m/a.tmp", "/m/a.log", True)]
     assert renames([write, rename, sync]) == [("/m/a.tmp", "/m/a.log", False)]
+    padded = [line.replace("7 ", "7     ", 1) for line in (write, sync, rename)]  # so that five digits have room
+    assert renames(padded) == [("/m/a.tmp", "/m/a.log", True)]
     waits = ["7 fsync(3</m/a.tmp> <unfinished ...>", "8 write(4</m/b>, 1) = 1", "7 <... fsync resumed>) = 0"]
     assert renames([write, *waits, rename])[0][2]
     assert not renames([write, waits[0], rename])[0][2]
