@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -87,7 +86,7 @@ class Client(threading.Thread):
         super().__init__(name=f"client {number}")
         self.number, self.path, self.plan, self.history = number, path, plan, history
         self.dice = random.Random(plan.seed * 10 + number)
-        self.sequence = self.names = 0
+        self.sequence = self.names = self.looked = 0
         self.files: dict[str, Opened] = {}
         self.errors: list[str] = []
         # Set while somebody kills this mount: errors are then as they should be.
@@ -246,6 +245,7 @@ class Client(threading.Thread):
         while len(content) < size and (piece := os.pread(opened.fd, min(1 << 20, size - len(content)), len(content))):
             content += piece
         blocks = [found(content[at : at + BLOCK]) for at in range(0, len(content), BLOCK)]
+        self.looked += 1
         self.history.looks.append(Look(self.number, opened.inode, start, time.monotonic(), size, blocks))
 
 
@@ -357,9 +357,9 @@ class Breaker:
         self.history.deaths.append((client.number, time.monotonic()))
         self.cluster.restart(f"client-{client.number}")
         client.back.set()
-        reached = len(client.history.looks)
+        reached = client.looked
         with contextlib.suppress(NotYet):  # it may have had no error at all
-            wait_until("it works again", partial(_more, client.history, reached + 5), timeout_s=5)
+            wait_until("it works again", lambda: client.looked >= reached + 3, timeout_s=5)
         client.dying.clear()
 
     def mended(self, *servers: str) -> None:
@@ -367,10 +367,6 @@ class Breaker:
             self.cluster.restart(server)
         wait_until("all chunkservers up", lambda: self.cluster.servers_up() == len(SERVERS))
         self.cluster.wait_until_whole()
-
-
-def _more(history: History, count: int) -> bool:
-    return len(history.looks) > count
 
 
 def replay(plan: Plan) -> str:

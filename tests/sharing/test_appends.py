@@ -272,3 +272,49 @@ def test_an_appending_process_that_is_gone_leaves_only_whole_records(cluster: Cl
     with (cluster.mount(2) / journal).open("ab", buffering=0) as other:
         other.write(record(2, 0))
     none_lost_or_doubled((cluster.mount(3) / journal).read_bytes(), {1: 20, 2: 1})
+
+
+def test_of_two_mounts_that_append_without_a_pause_none_waits_for_long_and_a_cut_gets_through(cluster: Cluster) -> None:
+    (cluster.mount(1) / "busy").write_bytes(bytes(20_000))
+    until = time.monotonic() + 3
+    longest, counts = [0.0] * 3, [0] * 3
+
+    def act(number: int) -> None:
+        fd = os.open(cluster.mount(number + 1) / "busy", os.O_WRONLY | (os.O_APPEND if number < 2 else 0))
+        while (began := time.monotonic()) < until:
+            if number < 2:
+                os.write(fd, b"x" * 100)
+            else:
+                os.ftruncate(fd, 20_000)
+                time.sleep(0.05)
+            longest[number] = max(longest[number], time.monotonic() - began)
+            counts[number] += 1
+        os.close(fd)
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert max(longest) < 1.5, f"somebody waited: {longest} s; {counts} times"
+    assert min(counts[:2]) > max(counts[:2]) / 20, counts
+    assert counts[2] >= 3, counts
+
+
+def test_who_has_appended_sees_at_the_next_stat_what_another_mount_changed_meanwhile(cluster: Cluster) -> None:
+    """The new size is the kernel's own already, so that only the mount can tell it to drop its pages."""
+    path, other = cluster.mount(1) / "both", cluster.mount(2) / "both"
+    path.write_bytes(b"a" * 40_000)
+    fd, elsewhere = os.open(path, os.O_RDWR | os.O_APPEND), os.open(other, os.O_RDWR)
+    try:
+        for round_ in range(8):
+            assert len(set(os.pread(fd, 40_000, 0))) == 1, "cached from here on"
+            new = b"%d" % round_ * 40_000
+            os.pwrite(elsewhere, new, 0)
+            os.fsync(elsewhere)
+            os.write(fd, b"+" * 100)
+            assert os.fstat(fd).st_size == 40_000 + 100 * (round_ + 1)
+            assert os.pread(fd, 40_000, 0) == new, f"round {round_}"
+    finally:
+        os.close(fd)
+        os.close(elsewhere)

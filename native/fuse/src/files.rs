@@ -118,12 +118,13 @@ impl Core {
             let written_at = self.engine.append(file.handle, &data).await?;
             if written_at != offset {
                 // The kernel took the end from what it last saw and cached the bytes there.
+                self.pages.misplaced(file.inode);
                 self.notices.drop_pages(file.inode);
             }
         } else {
             self.engine.write(file.handle, offset, &data).await?;
-            self.pages.wrote(file.inode, offset + size as u64);
         }
+        self.pages.wrote(file.inode, offset + size as u64);
         if flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
             self.engine.fsync(file.handle, true).await?;
         }

@@ -63,7 +63,9 @@ impl Core {
             mtime_now,
             by_handle: changes.handle.is_some_and(|handle| self.files.may_write(handle)),
         };
-        self.engine.setattr(&creds, set).await
+        let attr = self.engine.setattr(&creds, set).await?;
+        self.pages.resized(inode, attr.size);
+        Ok(attr)
     }
 
     pub async fn readlink(&self, creds: Credentials, inode: u64) -> Result<Vec<u8>> {

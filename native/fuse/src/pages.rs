@@ -14,10 +14,10 @@ struct Inode {
     /// The one version that cached pages come from; none when they may be mixed, or written here.
     version: Option<u64>,
     open: u32,
-    /// Changes by other clients up to which the kernel's pages are right.
-    foreign: u64,
-    /// The size that the kernel last heard of; none right after an open.
-    told_size: Option<u64>,
+    /// Changes by other clients up to which the kernel's pages are right; none when they are wrong in any case.
+    foreign: Option<u64>,
+    /// The size that the kernel knows; none right after an open.
+    size: Option<u64>,
 }
 
 #[derive(Default)]
@@ -43,25 +43,39 @@ impl Pages {
             // Handles still open go on filling the cache with what they see, which may be older.
             entry.version = (!writes && entry.open == 0).then_some(version);
         }
-        (entry.foreign, entry.told_size) = (foreign, None);
+        (entry.foreign, entry.size) = (Some(foreign), None);
         entry.open += 1;
         keep
     }
 
-    /// The kernel is about to hear of `size` after `foreign` changes by others. True: its pages must go first. A new
-    /// size makes it drop them by itself.
+    /// The kernel is about to hear of `size` after `foreign` changes by others. True: its pages must go first. A new size
+    /// makes it drop them by itself; dropped by us, it would not take that size (its attributes count as newer).
     pub fn told(&self, inode: u64, foreign: u64, size: u64) -> bool {
         let mut state = self.0.lock();
         let Some(entry) = state.inodes.get_mut(&inode).filter(|entry| entry.open > 0) else { return false };
-        let stale = entry.foreign != foreign && entry.told_size.is_none_or(|told| told == size);
-        (entry.foreign, entry.told_size) = (foreign, Some(size));
-        stale
+        let changed = entry.foreign.replace(foreign) != Some(foreign);
+        let known = entry.size.replace(size);
+        changed && known.is_none_or(|known| known == size)
     }
 
-    /// The kernel wrote up to `end`, and knows the size to be that at least.
+    /// The kernel wrote up to `end`, where it took the place to be.
     pub fn wrote(&self, inode: u64, end: u64) {
         if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
-            entry.told_size = entry.told_size.map(|told| told.max(end));
+            entry.size = entry.size.map(|size| size.max(end));
+        }
+    }
+
+    /// The kernel takes this size from the reply to a change of attributes.
+    pub fn resized(&self, inode: u64, size: u64) {
+        if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
+            entry.size = Some(size);
+        }
+    }
+
+    /// The kernel cached what was appended where it took the end to be, and that is not where it went.
+    pub fn misplaced(&self, inode: u64) {
+        if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
+            entry.foreign = None;
         }
     }
 
@@ -136,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_by_others_under_an_open_handle_drops_the_pages_once_unless_the_size_does_it() {
+    fn a_change_by_others_under_an_open_handle_drops_the_pages_once_unless_a_new_size_does_it() {
         let pages = Pages::default();
         assert!(!pages.told(1, 1, 10), "nothing is open");
         pages.opened(1, 5, 0, false);
@@ -145,7 +159,20 @@ mod tests {
         assert!(!pages.told(1, 1, 10));
         assert!(!pages.told(1, 2, 11), "the kernel sees another size");
         pages.wrote(1, 20);
-        assert!(pages.told(1, 3, 20));
+        assert!(pages.told(1, 3, 20), "it knows that one from its own write");
+        pages.resized(1, 7);
+        assert!(pages.told(1, 4, 7));
+    }
+
+    #[test]
+    fn an_append_that_went_elsewhere_drops_the_pages_at_the_next_look() {
+        let pages = Pages::default();
+        pages.opened(1, 5, 0, true);
+        assert!(!pages.told(1, 0, 10));
+        pages.wrote(1, 14);
+        pages.misplaced(1);
+        assert!(pages.told(1, 0, 14));
+        assert!(!pages.told(1, 0, 14));
     }
 
     #[test]

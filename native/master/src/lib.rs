@@ -24,6 +24,7 @@ mod servers;
 mod sessions;
 pub mod settle;
 mod stamps;
+mod turns;
 mod view;
 
 pub use config::MasterConfig;

@@ -15,6 +15,7 @@ use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, NameR
 
 use crate::copies::Copies;
 use crate::sessions::Sessions;
+use crate::turns::Turns;
 
 /// Events that may wait for the leader's driver. Past it they are dropped and the driver looks at the state instead.
 const MOST_EVENTS: usize = 100_000;
@@ -26,6 +27,8 @@ pub struct Soft {
     pub sessions: Mutex<Sessions>,
     pub copies: RwLock<Copies>,
     pub grants: Mutex<HashMap<u64, Instant>>,
+    /// Empty by itself once nobody waits.
+    pub turns: Turns,
 }
 
 impl Soft {
@@ -34,6 +37,7 @@ impl Soft {
             sessions: Mutex::new(Sessions::new(now, session_timeout)),
             copies: RwLock::new(Copies::default()),
             grants: Mutex::new(HashMap::new()),
+            turns: Turns::default(),
         }
     }
 
@@ -131,6 +135,9 @@ impl Machine {
             self.last_stamp_ns.store(last.now_ns, Ordering::Release);
         }
         self.collect(happened);
+        if leading {
+            self.soft.turns.look();
+        }
         if awaited { BatchReply { replies }.encode_to_vec() } else { Vec::new() }
     }
 

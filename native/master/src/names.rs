@@ -11,6 +11,7 @@ use wire::proto::{self, FsStats, NameReply, NameRequest, RenewReply, RenewSessio
 use crate::commit::COMMAND_BYTES;
 use crate::machine::is_read;
 use crate::node::Node;
+use crate::turns::{End, Place};
 
 /// Entries of one page of a directory: at most 1.5 MB with attributes and the longest names.
 const MOST_ENTRIES: u32 = 4096;
@@ -37,9 +38,21 @@ impl Node {
             }
             return Ok(self.consensus.read(|| self.read(&request))?.encode_to_vec().into());
         }
+        let _place = self.wait_for_turn(&request).await;
         let registers = matches!(request.op, Some(Op::RegisterSession(_)));
         let reply = self.committer.name(request, bytes).await?;
         if registers { self.complete_registration(reply) } else { Ok(reply) }
+    }
+
+    /// Held until the request was carried out. `None`: it moves the end of no file.
+    async fn wait_for_turn(&self, request: &NameRequest) -> Option<Place<'_>> {
+        let inode = self.machine.state().moved_end(request)?;
+        let end = || match self.machine.state().appender(inode, base::time::wall_ns()) {
+            None => End::Free,
+            Some(session) if session == request.session => End::Own,
+            Some(_) => End::Taken,
+        };
+        Some(self.machine.soft.turns.enter(inode, end).await)
     }
 
     fn read(&self, request: &NameRequest) -> NameReply {

@@ -24,6 +24,20 @@ fn append(inode: u64) -> Op {
     Op::AppendBegin(AppendBegin { inode })
 }
 
+fn cut(inode: u64, size: u64) -> Op {
+    Op::Setattr(SetAttr { inode, size: Some(size), ..Default::default() })
+}
+
+/// A commit of the whole chunk, without a turn.
+fn plain(inode: u64, size: u64, info: &ChunkInfo) -> Op {
+    Op::CommitWrite(CommitWrite { inode, size, stored: vec![stored(info, 8192)], ..Default::default() })
+}
+
+/// A commit that ends the turn.
+fn at_the_end(inode: u64, size: u64) -> Op {
+    Op::CommitWrite(CommitWrite { inode, size, append: true, ..Default::default() })
+}
+
 fn reason(world: &mut World, op: Op) -> Reason {
     let request = world.request(op);
     world.send(request).error.map_or(Reason::None, |error| error.reason())
@@ -129,13 +143,14 @@ fn appended_bytes_get_no_grant_once_their_turn_is_over() {
     as_session(&mut world, other, |world| world.name(append(file)).unwrap());
     as_session(&mut world, other, |world| world.name(grant.clone()).unwrap());
     let granted = world.state.chunk(1).unwrap().version;
+    world.now_ns += 4 * SECOND_NS;
     world.truncate(file, 6000).unwrap();
     assert!(world.state.chunk(1).unwrap().version > granted, "what it sent is void");
     assert_eq!(as_session(&mut world, other, |world| reason(world, grant)), Reason::TurnLost);
 }
 
 #[test]
-fn a_change_of_size_ends_the_turn_and_inline_appends_wait_for_it() {
+fn whoever_cuts_or_adds_to_a_small_file_waits_for_the_turn_to_append() {
     let mut world = World::new();
     let file = world.create(ROOT, "f", 0o644).unwrap();
     world.write(file, 0, b"small").unwrap();
@@ -143,10 +158,66 @@ fn a_change_of_size_ends_the_turn_and_inline_appends_wait_for_it() {
     as_session(&mut world, other, |world| world.name(append(file)).unwrap());
     let add = WriteInline { inode: file, data: b"x".to_vec().into(), append: true, ..Default::default() };
     assert_eq!(reason(&mut world, Op::WriteInline(add.clone())), Reason::TurnTaken);
-    world.truncate(file, 2).unwrap();
+    let longer = WriteInline { inode: file, offset: 3, data: b"longer".to_vec().into(), ..Default::default() };
+    assert_eq!(reason(&mut world, Op::WriteInline(longer)), Reason::TurnTaken);
+    assert_eq!(reason(&mut world, cut(file, 2)), Reason::TurnTaken);
+    world.write(file, 0, b"SMALL").unwrap();
+    as_session(&mut world, other, |world| world.name(cut(file, 2)).unwrap());
     world.name(Op::WriteInline(add)).unwrap();
     let commit = CommitWrite { inode: file, append: true, ..Default::default() };
     assert_eq!(as_session(&mut world, other, |world| world.name(Op::CommitWrite(commit)).unwrap_err()), ESTALE);
+}
+
+#[test]
+fn nobody_else_moves_the_end_while_a_session_has_the_turn() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    world.truncate(file, 5000).unwrap();
+    let info = world.grant(file, 0).unwrap().chunks[0].clone();
+    let other = world.register();
+    as_session(&mut world, other, |world| world.name(append(file)).unwrap());
+    let version = world.state.chunk(1).unwrap().version;
+    let anew = Op::Create(Create { parent: ROOT, name: b"f".to_vec(), truncate: true, ..Default::default() });
+    for op in [cut(file, 100), cut(file, 5000), cut(file, 9000), anew, plain(file, 5001, &info)] {
+        assert_eq!(reason(&mut world, op.clone()), Reason::TurnTaken, "{op:?}");
+    }
+    world.name(plain(file, 5000, &info)).unwrap();
+    assert_eq!(world.state.chunk(1).unwrap().version, version, "what is appended keeps its place");
+    world.now_ns += 4 * SECOND_NS;
+    world.name(plain(file, 5001, &info)).unwrap();
+    world.name(cut(file, 100)).unwrap();
+    assert_eq!(as_session(&mut world, other, |world| reason(world, at_the_end(file, 6000))), Reason::TurnLost);
+}
+
+#[test]
+fn who_has_the_turn_to_append_moves_a_small_file_into_chunks_before_whoever_was_about_to() {
+    let mut world = World::new();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    world.write(file, 0, b"small").unwrap();
+    let begun = world.grant(file, 0).unwrap();
+    let version = begun.attr.unwrap().data_version;
+    let moving = |info: &ChunkInfo, size, append| {
+        let stored = vec![stored(info, 8192)];
+        let (convert_inline, expect_inline_version) = (true, version);
+        let commit = CommitWrite {
+            inode: file,
+            size,
+            stored,
+            append,
+            convert_inline,
+            expect_inline_version,
+            ..Default::default()
+        };
+        Op::CommitWrite(commit)
+    };
+    let other = world.register();
+    as_session(&mut world, other, |world| world.name(append(file)).unwrap());
+    let grant = Op::GrantWrite(GrantWrite { inode: file, append: true, ..Default::default() });
+    let granted = as_session(&mut world, other, |world| world.name(grant).unwrap().chunks[0].clone());
+    assert_ne!(granted.chunk, begun.chunks[0].chunk);
+    assert_eq!(reason(&mut world, moving(&begun.chunks[0], 9000, false)), Reason::TurnTaken);
+    as_session(&mut world, other, |world| world.name(moving(&granted, 9100, true)).unwrap());
+    assert_eq!(reason(&mut world, moving(&begun.chunks[0], 9200, false)), Reason::ChunkMoved);
 }
 
 #[test]
@@ -268,7 +339,8 @@ fn a_snapshot_of_the_format_before_is_read() {
 }
 
 proptest! {
-    /// Whatever two writers, an appender, cuts and ends do: no commit is taken under a version that is over.
+    /// Whatever two writers, an appender, cuts and ends do: no commit is taken under a version that is over, nor over an
+    /// end that another session adds to.
     #[test]
     fn a_commit_is_taken_only_at_the_present_version(steps in prop::collection::vec((0u8..7, 0u64..3, 0u64..300_000), 1..60)) {
         let mut world = World::new();
@@ -283,8 +355,10 @@ proptest! {
                 1 => { let _ = as_session(&mut world, session, |w| w.truncate(file, size.max(1))); }
                 2 => if let Some(info) = &granted[at] {
                     let now = world.state.chunk(info.chunk.unwrap().id).map(|chunk| chunk.version);
+                    let taken_turn = world.state.appender(file, world.now_ns).is_some_and(|holder| holder != session);
+                    let is_free = !taken_turn || size <= world.attr(file).size;
                     let taken = as_session(&mut world, session, |w| w.commit(file, size, info, 4096)).is_ok();
-                    prop_assert_eq!(taken, now == Some(info.chunk.unwrap().version));
+                    prop_assert_eq!(taken, is_free && now == Some(info.chunk.unwrap().version));
                 },
                 3 => if let Some(info) = world.map(file).chunks.first().filter(|info| info.trim.is_some()) {
                     let op = trim_done(file, info);

@@ -1,20 +1,14 @@
 //! Writing at the end of a file that others append to as well.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use base::time::Deadline;
-use base::{Error, Reason, Result};
+use base::{Error, Result};
 use wire::proto::WriteInline;
 use wire::proto::name_request::Op;
 
 use super::write::know_body;
 use super::{Drive, FileRef};
 use crate::file::{CELL_BYTES, Taken};
-use wire::backoff::jittered;
-
-/// Between two questions for a small file that another client appends to just now.
-const ASK_AGAIN: Duration = Duration::from_millis(4);
 
 /// Write `data` at the end, as committed and as written here; appends of several clients never overwrite each other.
 /// -> where it begins.
@@ -72,24 +66,18 @@ async fn append_parts(drive: &Arc<Drive>, file: &FileRef, data: &[u8]) -> Result
 
 /// `None`: the file has outgrown its inode.
 async fn append_inline(drive: &Arc<Drive>, file: &FileRef, data: &[u8]) -> Result<Option<u64>> {
-    let deadline: Deadline = drive.peers.deadline();
-    loop {
-        let creds = drive.with(file, |inner| inner.file.creds().clone());
-        let message = WriteInline { inode: file.inode, offset: 0, data: data.to_vec().into(), append: true };
-        match drive.peers.name(&creds, Op::WriteInline(message)).await {
-            Ok(reply) => {
-                drive.with(file, |inner| inner.file.appended_inline(&reply, data));
-                return Ok(Some(reply.offset));
-            }
-            Err(error) if error.reason == Reason::TurnTaken && !deadline.passed() => {
-                tokio::time::sleep(jittered(ASK_AGAIN)).await;
-            }
-            Err(error) if error.errno == libc::EFBIG => {
-                drive.with(file, |inner| inner.file.outgrown());
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+    let creds = drive.with(file, |inner| inner.file.creds().clone());
+    let message = WriteInline { inode: file.inode, offset: 0, data: data.to_vec().into(), append: true };
+    match drive.peers.name(&creds, Op::WriteInline(message)).await {
+        Ok(reply) => {
+            drive.with(file, |inner| inner.file.appended_inline(&reply, data));
+            Ok(Some(reply.offset))
         }
+        Err(error) if error.errno == libc::EFBIG => {
+            drive.with(file, |inner| inner.file.outgrown());
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -16,7 +16,7 @@ use super::pieces::{CELL_BYTES, Piece};
 const LINGER_MS: u64 = 5;
 const LONGEST_TURN_MS: u64 = 100;
 /// Pauses between two questions for a turn that somebody else has.
-const ASK_AGAIN_MS: u64 = 4;
+pub(super) const ASK_AGAIN_MS: u64 = 4;
 /// A turn that takes so long is a dead client's, or the leader's: asking more often does not end it.
 const LONGEST_ASK_MS: u64 = 64;
 

@@ -4,6 +4,7 @@
 use base::{Error, Reason};
 use wire::proto::{ChunkInfo, ChunkRef, ChunkStored, CommitWrite, NameReply};
 
+use super::append::ASK_AGAIN_MS;
 use super::event::{Action, Now, Synced, Timer};
 use super::{Body, File, MOST_GRANTS, Writer, pause_ms};
 
@@ -151,7 +152,7 @@ impl File {
         self.finish(out);
     }
 
-    pub(super) fn inline_written(&mut self, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
+    pub(super) fn inline_written(&mut self, now: Now, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
         let Some(cycle) = &mut self.cycle else { return };
         cycle.writing_inline = false;
         match outcome {
@@ -159,7 +160,7 @@ impl File {
                 if let Body::Inline(inline) = &mut self.body {
                     inline.sending.pop_front();
                 }
-                self.absorb_reply(&reply);
+                self.absorb_reply(&reply, true);
             }
             // Another client made it a chunked file, or it was one: our bytes go into the chunk.
             Err(error) if error.errno == libc::EFBIG => {
@@ -167,6 +168,16 @@ impl File {
                 if let Some(cycle) = &mut self.cycle {
                     (cycle.seq, cycle.changes) = (self.next_seq - 1, self.changes);
                 }
+            }
+            // Another client adds to the end just now.
+            Err(error) if error.reason == Reason::TurnTaken => {
+                if let Body::Inline(inline) = &mut self.body {
+                    for (start, end) in std::mem::take(&mut inline.sending) {
+                        inline.dirty.insert(start, end);
+                    }
+                }
+                let settle = self.cycle.take().is_some_and(|cycle| cycle.settle);
+                self.try_again(now, settle, error, out);
             }
             Err(error) => {
                 self.cycle = None;
@@ -249,6 +260,7 @@ impl File {
         self.settle |= settle;
         self.turn.not_ended();
         let trouble = &mut self.cycle_trouble;
+        let waits_for_turn = error.reason == Reason::TurnTaken;
         trouble.note(error, Vec::new(), None, now.mono_ms);
         let since = trouble.since_ms.unwrap_or(now.mono_ms);
         if now.mono_ms.saturating_sub(since) >= self.limits.deadline_ms {
@@ -257,9 +269,10 @@ impl File {
             let last = last.unwrap_or_else(|| Error::unavailable("nothing answered"));
             return self.give_up_all(last.context(what), out);
         }
-        if trouble.rounds > 1 {
+        let after_ms = if waits_for_turn { ASK_AGAIN_MS } else { pause_ms(trouble.rounds) };
+        if waits_for_turn || trouble.rounds > 1 {
             self.paused = true;
-            out.push(Action::Wait { timer: Timer::Cycle, after_ms: pause_ms(trouble.rounds) });
+            out.push(Action::Wait { timer: Timer::Cycle, after_ms });
         }
     }
 
@@ -320,7 +333,10 @@ impl File {
         }
         let error = match outcome {
             Ok(reply) => {
-                self.absorb_reply(&reply);
+                // When in doubt it was another client's change: what is known of the content is asked for again.
+                let changed =
+                    self.convert.is_some() || self.cycle.as_ref().is_some_and(|cycle| !cycle.chunks.is_empty());
+                self.absorb_reply(&reply, changed);
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
                 }
@@ -345,6 +361,8 @@ impl File {
                 self.lose_turn(out);
                 self.try_again(now, cycle.settle, error, out);
             }
+            // Another client adds to the end just now.
+            Reason::TurnTaken => self.try_again(now, cycle.settle, error, out),
             _ => self.give_up_all(error, out),
         }
     }

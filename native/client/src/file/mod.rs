@@ -323,7 +323,7 @@ impl File {
             Event::Synced { cycle, index, server, outcome } => {
                 self.synced(now, cycle, index, server, outcome, &mut out);
             }
-            Event::InlineWritten { outcome } => self.inline_written(outcome, &mut out),
+            Event::InlineWritten { outcome } => self.inline_written(now, outcome, &mut out),
             Event::Committed { cycle, outcome } => self.committed(now, cycle, outcome, &mut out),
             Event::Turn { outcome } => self.turn_answered(now, outcome, &mut out),
             Event::ReadFrom { index, server, boot_id } => self.read_from(index, server, boot_id),
@@ -433,7 +433,7 @@ impl File {
         }
     }
 
-    /// As `absorb`, for the reply to our own change: it raised the version by one at most.
+    /// As `absorb`, for the reply to our own change of the content: it raised the version by one.
     fn absorb_own(&mut self, attr: &Attr) {
         if attr.data_version < self.attr.data_version {
             return;
@@ -445,10 +445,14 @@ impl File {
         }
     }
 
-    /// The reply to an operation of our own. -> the data version that it is of.
-    fn absorb_reply(&mut self, reply: &NameReply) -> u64 {
+    /// The reply to an operation of our own; `changed`: it changed the content. -> the data version that it is of.
+    fn absorb_reply(&mut self, reply: &NameReply, changed: bool) -> u64 {
         let Some(attr) = &reply.attr else { return self.attr.data_version };
-        self.absorb_own(attr);
+        if changed {
+            self.absorb_own(attr)
+        } else {
+            self.absorb(attr)
+        }
         attr.data_version
     }
 

@@ -417,6 +417,25 @@ fn a_server_started_anew_between_two_pieces_gets_both_again() {
 }
 
 #[test]
+fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_commit_does_not() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 1000]);
+    stage.tell(Event::Flush { settle: false });
+    let before = stage.file.foreign_changes();
+    let granted = stage.take(|action| matches!(action, Action::Grant { .. }));
+    assert!(granted.is_some());
+    let attr = Attr { data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+    assert_eq!(stage.file.foreign_changes(), before + 1, "pages of before may be cached");
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    assert!(stage.file.is_done(1));
+    assert_eq!(stage.file.foreign_changes(), before + 1);
+}
+
+#[test]
 fn the_size_does_not_reach_over_bytes_that_were_given_up() {
     let mut stage = Stage::new();
     stage.write(CHUNK_BYTES + 10, &[1; 10]);

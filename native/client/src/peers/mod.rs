@@ -13,7 +13,7 @@ use base::time::Deadline;
 use base::{Error, ErrorKind, Reason, Result};
 use parking_lot::RwLock;
 use prost::Message;
-use wire::backoff::random;
+use wire::backoff::{jittered, random};
 use wire::link::PROTOCOL_VERSION;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Credentials, NameReply, NameRequest, RenewReply, RenewSession};
@@ -29,6 +29,8 @@ use session::Session;
 pub use servers::Failure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two questions of whoever waits for another client's turn at the end of a file.
+const ASK_AGAIN: Duration = Duration::from_millis(4);
 
 pub struct Peers {
     pub config: ClientConfig,
@@ -114,6 +116,10 @@ impl Peers {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            if error.reason == Reason::TurnTaken && waits_for_turn(&request) && !deadline.passed() {
+                tokio::time::sleep(jittered(ASK_AGAIN)).await;
+                continue;
+            }
             if error.reason != Reason::NoSession || !self.is_expired(&session, deadline).await {
                 return Err(error);
             }
@@ -196,4 +202,13 @@ fn needs_id(op: &Op) -> bool {
 
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_string()).unwrap_or_default()
+}
+
+/// What moves the end of a file in one operation. An open file has its own rules for the rest.
+fn waits_for_turn(request: &NameRequest) -> bool {
+    match &request.op {
+        Some(Op::Setattr(_) | Op::Create(_)) => true,
+        Some(Op::WriteInline(op)) => op.append,
+        _ => false,
+    }
 }

@@ -4,7 +4,7 @@ use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Reason, Result};
 use wire::proto::{CommitWrite, NameReply};
 
-use super::attr_reply;
+use super::{attr_reply, turn};
 use crate::errors;
 use crate::inode::{Body, Inode};
 use crate::state::Context;
@@ -22,6 +22,10 @@ pub(crate) fn commit_write(cx: &mut Context, op: &CommitWrite) -> Result<NameRep
     }
     if op.append && cx.tables.appender(op.inode).is_none_or(|holder| holder.session != cx.session) {
         return Err(errors::turn_lost(op.inode));
+    }
+    if !op.append && op.size > inode.size {
+        // An overdue turn is no obstacle. Whose it is finds out when it commits.
+        turn::is_overdue(cx, op.inode)?;
     }
     require_in_place(cx.tables, op)?;
     let converts = require_convertible(op, inode)?;

@@ -4,7 +4,7 @@ use base::Result;
 use wire::proto::{Create, NameReply};
 
 use super::open::{self, handle_reply};
-use super::{content, make};
+use super::{content, make, turn};
 use crate::access::WRITE;
 use crate::errors;
 use crate::inode::Inode;
@@ -34,6 +34,7 @@ fn open_existing(cx: &mut Context, op: &Create, id: u64) -> Result<NameReply> {
     open::check(&cx.caller, id, inode, op.read, op.write)?;
     if op.truncate {
         cx.caller.require(id, inode, WRITE)?;
+        turn::take_over(cx, id)?;
         content::truncate(cx, id, 0);
     }
     Ok(handle_reply(cx.tables, id))

@@ -3,7 +3,7 @@
 //! A chunk id stays with its place in the file as long as its bytes matter, so a writer may trust what was acknowledged
 //! under that id. The one exception are inline files: chunk 0 belongs to one converter at a time, others wait. A converter
 //! that has ended, or takes too long, is replaced by the next one that asks, which gets a fresh chunk: two converters in
-//! one chunk would overwrite each other with old inline bytes.
+//! one chunk would overwrite each other with old inline bytes. So is one that meets the turn to append.
 
 use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Result};
@@ -74,7 +74,8 @@ fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
         && let Some(converter) = converter_of(tables, op.inode)
         && converter != cx.session
     {
-        if tables.session(converter).is_ok() && !op.take_over {
+        // Who has the turn to append goes first: the converter's commit waits for it, if it moves the end.
+        if tables.session(converter).is_ok() && !op.take_over && !op.append {
             return Err(errors::converting(op.inode, converter));
         }
         return Ok(Plan::Make { servers: place(cx, config, &[])?, instead_of: Some(id) });

@@ -25,6 +25,7 @@ pub(crate) mod session;
 pub(crate) mod setattr;
 pub(crate) mod symlink;
 pub(crate) mod trim_done;
+mod turn;
 pub(crate) mod write_inline;
 
 use base::Result;

@@ -4,7 +4,7 @@ use base::limits::MAX_FILE_BYTES;
 use base::{Error, Result};
 use wire::proto::{NameReply, SetAttr};
 
-use super::{attr_reply, content};
+use super::{attr_reply, content, turn};
 use crate::access::{Caller, WRITE};
 use crate::errors;
 use crate::inode::Inode;
@@ -17,6 +17,7 @@ pub(crate) fn setattr(cx: &mut Context, op: &SetAttr) -> Result<NameReply> {
     require_mode(&cx.caller, op, inode)?;
     require_times(&cx.caller, op, inode)?;
     if let Some(size) = op.size {
+        turn::take_over(cx, op.inode)?;
         content::truncate(cx, op.inode, size);
     }
     let (caller, now_ns) = (cx.caller, cx.now_ns);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use base::{Error, Result};
 use wire::proto::{NameReply, WriteInline};
 
-use super::append_begin::{end_turn, is_overdue};
 use super::attr_reply;
+use super::turn::{end_turn, is_overdue};
 use crate::errors;
 use crate::inode::Body;
 use crate::state::Context;
@@ -16,8 +16,9 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
     let Body::Inline { data, converter } = &inode.body else {
         return Err(if inode.is_file() { outgrown(op.inode) } else { errors::not_a_file(op.inode) });
     };
-    let takes_turn = op.append && is_overdue(cx, op.inode)?;
     let offset = if op.append { inode.size } else { op.offset };
+    let moves_end = op.append || offset.saturating_add(op.data.len() as u64) > inode.size;
+    let takes_turn = moves_end && is_overdue(cx, op.inode)?;
     if op.data.is_empty() {
         return Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) });
     }

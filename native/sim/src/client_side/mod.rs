@@ -148,6 +148,8 @@ enum Doing {
     },
     Cutting {
         effect: EffectId,
+        size: u64,
+        is_asked: bool,
     },
     Reading(Read),
     Over,
@@ -509,7 +511,7 @@ impl World {
                 if let Some(attr) = reply.attr {
                     self.tell(id, Event::Resized(attr));
                 }
-                if let Doing::Cutting { effect } = self.clients[id].doing {
+                if let Doing::Cutting { effect, .. } = self.clients[id].doing {
                     self.register.done(effect, self.now);
                     self.ended(id);
                 }
@@ -545,9 +547,16 @@ impl World {
                 return;
             }
         }
+        if let (Back::Resized { .. }, Doing::Cutting { is_asked, .. }) = (back, &mut self.clients[id].doing)
+            && error.reason == Reason::TurnTaken
+        {
+            *is_asked = false;
+            let life = self.clients[id].life;
+            return self.after(5 * MS, Step::Client { id, life, what: ClientStep::ReadOn });
+        }
         match (back, &self.clients[id].doing) {
             // Nobody can know whether it was carried out: it was, or it was not, and is over.
-            (Back::Resized { .. }, Doing::Cutting { effect }) if error.reason == Reason::NoSession => {
+            (Back::Resized { .. }, Doing::Cutting { effect, .. }) if error.reason == Reason::NoSession => {
                 let effect = *effect;
                 self.register.is_over(effect, self.now);
                 self.ended(id);

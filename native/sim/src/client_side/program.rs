@@ -124,12 +124,8 @@ impl World {
             Doing::Appending { .. } => self.pump_append(id),
             Doing::Flushing { .. } => self.pump_flush(id),
             Doing::Reading(_) => self.pump_read(id),
-            Doing::Idle
-            | Doing::Opening { .. }
-            | Doing::Naming
-            | Doing::Stating
-            | Doing::Cutting { .. }
-            | Doing::Over => false,
+            Doing::Cutting { .. } => self.pump_cut(id),
+            Doing::Idle | Doing::Opening { .. } | Doing::Naming | Doing::Stating | Doing::Over => false,
         }
     }
 
@@ -288,14 +284,25 @@ impl World {
             Then::Cut(size) => {
                 let effect = self.register.begin_cut(name, inode, size, self.now);
                 self.note(|| format!("client {id} cuts to {size} (effect {effect})"));
-                self.clients[id].doing = Doing::Cutting { effect };
-                let (open, session, op_id) =
-                    (self.clients[id].opens, self.clients[id].session, self.clients[id].op_id + 1);
-                self.leader.cutting.insert((session, op_id), effect);
-                let cut = SetAttr { inode, size: Some(size), by_handle: true, ..SetAttr::default() };
-                self.ask(id, Op::Setattr(cut), Back::Resized { open });
+                self.clients[id].doing = Doing::Cutting { effect, size, is_asked: false };
             }
         }
+        true
+    }
+
+    /// The cut follows what was sent before it, once nobody else has the turn at the end.
+    fn pump_cut(&mut self, id: usize) -> bool {
+        let client = &mut self.clients[id];
+        let (Doing::Cutting { effect, size, is_asked }, Some(opened)) = (&mut client.doing, &client.opened) else {
+            return false;
+        };
+        if std::mem::replace(is_asked, true) {
+            return false;
+        }
+        let cut = SetAttr { inode: opened.inode, size: Some(*size), by_handle: true, ..SetAttr::default() };
+        self.leader.cutting.insert((client.session, client.op_id + 1), *effect);
+        let open = client.opens;
+        self.ask(id, Op::Setattr(cut), Back::Resized { open });
         true
     }
 }
