@@ -170,7 +170,7 @@ impl Leader {
         }
     }
 
-    fn size_of(&self, inode: u64) -> u64 {
+    pub fn size_of(&self, inode: u64) -> u64 {
         let request = NameRequest { op: Some(Op::Getattr(GetAttr { inode })), ..NameRequest::default() };
         self.state.query(&request).attr.map_or(0, |attr| attr.size)
     }
@@ -228,12 +228,16 @@ impl World {
     }
 
     fn asked(&mut self, (client, life): (usize, u32), request: NameRequest, back: Back, maybe_done: bool) {
+        let is_dead = self.clients[client].life != life;
         // The engine of a client asks again, with the same number, until it has an answer.
         let again = |world: &mut World, request, back, maybe_done| {
+            if is_dead {
+                return;
+            }
             let wait = world.weather.between(200 * MS, 500 * MS);
             world.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back, maybe_done }));
         };
-        if self.clients[client].life != life && self.weather.per_mille(500) {
+        if is_dead && self.weather.per_mille(500) {
             return; // its connection is gone; half of what was under way came through
         }
         if self.leader.down_until > self.now || self.is_lost() {
