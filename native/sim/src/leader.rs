@@ -383,6 +383,23 @@ impl World {
         }
     }
 
+    /// Copies that a server found bad, as `planners::healing` drops them: while a good one is left.
+    fn drop_what_is_rotten(&mut self, id: usize) {
+        let server_id = self.servers[id].id;
+        for chunk_id in self.servers[id].rotten.clone() {
+            let Some(chunk) = self.leader.state.chunk(chunk_id).filter(|chunk| chunk.servers.contains(&server_id))
+            else {
+                continue;
+            };
+            let is_good =
+                |id: &u32| self.is_registered(*id) && !self.servers[*id as usize - 1].rotten.contains(&chunk_id);
+            if chunk.heal_id == 0 && !self.leader.is_working_on(chunk_id) && chunk.servers.iter().any(is_good) {
+                let drop = DropReplica { chunk_id, version: chunk.version, server_id };
+                let _ = self.admin(Admin::DropReplica(drop));
+            }
+        }
+    }
+
     /// A heartbeat: how the disks are, what was lost with one, and the place where the masters are.
     fn beat(&mut self, id: usize) {
         let (server_id, epoch, disks) = (self.servers[id].id, self.servers[id].epoch, self.servers[id].disks());
@@ -419,6 +436,7 @@ impl World {
             for id in (0..self.servers.len()).filter(|id| self.is_registered(*id as u32 + 1)).collect::<Vec<_>>() {
                 if self.servers[id].paused_until <= self.now {
                     self.drop_what_is_not_held(id);
+                    self.drop_what_is_rotten(id);
                     self.beat(id);
                 }
             }

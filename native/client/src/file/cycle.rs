@@ -43,6 +43,11 @@ impl Cycle {
     pub fn is_committing(&self) -> bool {
         self.stage == Stage::Committing
     }
+
+    /// Whether something is under way that may raise the data version.
+    pub fn is_changing(&self) -> bool {
+        self.is_committing() || self.writing_inline
+    }
 }
 
 impl File {
@@ -320,7 +325,11 @@ impl File {
         }
         let error = match outcome {
             Ok(reply) => {
-                self.absorb_reply(&reply);
+                match &reply.attr {
+                    // It may have raised no version: a higher one is of another client.
+                    Some(attr) if self.cycle.as_ref().is_some_and(|cycle| cycle.chunks.is_empty()) => self.absorb(attr),
+                    _ => drop(self.absorb_reply(&reply)),
+                }
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
                 }

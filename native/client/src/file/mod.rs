@@ -452,6 +452,16 @@ impl File {
         attr.data_version
     }
 
+    /// The reply to what changes no content, as a grant: a higher version is of another client's change, unless one of ours
+    /// is under way; then its own reply tells. -> the data version that it is of.
+    fn absorb_unchanged(&mut self, reply: &NameReply) -> u64 {
+        let Some(attr) = &reply.attr else { return self.attr.data_version };
+        if !self.cycle.as_ref().is_some_and(Cycle::is_changing) {
+            self.absorb(attr);
+        }
+        attr.data_version
+    }
+
     fn forget_clean(&mut self) {
         self.foreign_changes += 1;
         self.ahead_is_old = true;
