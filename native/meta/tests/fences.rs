@@ -97,6 +97,19 @@ fn a_file_that_grows_shows_zeros_where_somebody_may_have_sent_bytes_behind_its_e
 }
 
 #[test]
+fn a_file_that_its_writer_makes_longer_shows_zeros_where_that_writer_gave_bytes_up() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    world.truncate(file, 5000).unwrap();
+    let info = world.grant(file, 0).unwrap().chunks[0].clone();
+    world.name(trim_done(file, &info)).unwrap();
+    world.truncate(file, 2 * CHUNK).unwrap();
+    let map = world.map(file);
+    assert_eq!(map.chunks[0].trim, Some(5000));
+    assert!(map.chunks[0].chunk.unwrap().version > info.chunk.unwrap().version);
+}
+
+#[test]
 fn one_session_at_a_time_appends_and_its_commit_ends_the_turn() {
     let mut world = World::new();
     let file = world.chunked("f", 1);

@@ -170,7 +170,7 @@ impl Leader {
         }
     }
 
-    fn size_of(&self, inode: u64) -> u64 {
+    pub fn size_of(&self, inode: u64) -> u64 {
         let request = NameRequest { op: Some(Op::Getattr(GetAttr { inode })), ..NameRequest::default() };
         self.state.query(&request).attr.map_or(0, |attr| attr.size)
     }
@@ -228,12 +228,16 @@ impl World {
     }
 
     fn asked(&mut self, (client, life): (usize, u32), request: NameRequest, back: Back, maybe_done: bool) {
+        let is_dead = self.clients[client].life != life;
         // The engine of a client asks again, with the same number, until it has an answer.
         let again = |world: &mut World, request, back, maybe_done| {
+            if is_dead {
+                return;
+            }
             let wait = world.weather.between(200 * MS, 500 * MS);
             world.after(wait, Step::Leader(LeaderStep::Asked { client, life, request, back, maybe_done }));
         };
-        if self.clients[client].life != life && self.weather.per_mille(500) {
+        if is_dead && self.weather.per_mille(500) {
             return; // its connection is gone; half of what was under way came through
         }
         if self.leader.down_until > self.now || self.is_lost() {
@@ -379,6 +383,23 @@ impl World {
         }
     }
 
+    /// Copies that a server found bad, as `planners::healing` drops them: while a good one is left.
+    fn drop_what_is_rotten(&mut self, id: usize) {
+        let server_id = self.servers[id].id;
+        for chunk_id in self.servers[id].rotten.clone() {
+            let Some(chunk) = self.leader.state.chunk(chunk_id).filter(|chunk| chunk.servers.contains(&server_id))
+            else {
+                continue;
+            };
+            let is_good =
+                |id: &u32| self.is_registered(*id) && !self.servers[*id as usize - 1].rotten.contains(&chunk_id);
+            if chunk.heal_id == 0 && !self.leader.is_working_on(chunk_id) && chunk.servers.iter().any(is_good) {
+                let drop = DropReplica { chunk_id, version: chunk.version, server_id };
+                let _ = self.admin(Admin::DropReplica(drop));
+            }
+        }
+    }
+
     /// A heartbeat: how the disks are, what was lost with one, and the place where the masters are.
     fn beat(&mut self, id: usize) {
         let (server_id, epoch, disks) = (self.servers[id].id, self.servers[id].epoch, self.servers[id].disks());
@@ -415,6 +436,7 @@ impl World {
             for id in (0..self.servers.len()).filter(|id| self.is_registered(*id as u32 + 1)).collect::<Vec<_>>() {
                 if self.servers[id].paused_until <= self.now {
                     self.drop_what_is_not_held(id);
+                    self.drop_what_is_rotten(id);
                     self.beat(id);
                 }
             }

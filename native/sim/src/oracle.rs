@@ -31,6 +31,8 @@ struct Effect {
     end: Option<Time>,
     /// When it was surely over, there or not: its client died.
     over: Option<Time>,
+    /// When the masters had surely heard the last of it: a cut after that is after it, though its bytes may still arrive.
+    unheard: Option<Time>,
     /// Its own client sees it from here on.
     taken: Option<Time>,
     from: u64,
@@ -40,7 +42,7 @@ struct Effect {
 
 impl Effect {
     fn new(client: u32, file: u64, from: u64, until: Option<u64>, now: Time) -> Effect {
-        Effect { file, client, begin: now, end: None, over: None, taken: None, from, until }
+        Effect { file, client, begin: now, end: None, over: None, unheard: None, taken: None, from, until }
     }
 
     fn value(&self, id: EffectId, grain: u64) -> Value {
@@ -146,10 +148,11 @@ impl Register {
         self.effects[id].over = Some(now);
     }
 
-    /// The client died, or gave up what it had written.
-    pub fn died(&mut self, client: u32, now: Time) {
+    /// The client died, or gave up what it had written: from `unheard` on the masters, from `over` on the servers hear nothing
+    /// more of it.
+    pub fn died(&mut self, client: u32, unheard: Time, over: Time) {
         let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.is_open());
-        mine.for_each(|effect| (effect.over, effect.taken) = (Some(now), None));
+        mine.for_each(|effect| (effect.unheard, effect.over, effect.taken) = (Some(unheard), Some(over), None));
     }
 
     /// Places of `file` that were ever written.
@@ -241,7 +244,8 @@ fn visible(effect: &Effect, read: Reading) -> bool {
 
 /// Whether `later` surely came after `effect`.
 fn follows(later_id: EffectId, later: &Effect, id: EffectId, effect: &Effect) -> bool {
-    let over = effect.end.or(effect.over);
+    let is_cut = later.until.is_none();
+    let over = effect.end.or(effect.unheard.filter(|_| is_cut)).or(effect.over);
     over.is_some_and(|at| at < later.begin) || (later.client == effect.client && later_id > id)
 }
 
@@ -354,7 +358,7 @@ mod tests {
         let mut register = Register::default();
         let id = register.begin_write(1, 7, (160, 16), 10);
         register.taken(id, 11);
-        register.died(1, 50);
+        register.died(1, 50, 5000);
         let grown = register.begin_cut(2, 7, 4096, 100);
         register.reaches_back_to(grown, 100);
         register.done(grown, 110);

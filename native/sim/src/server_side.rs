@@ -1,6 +1,6 @@
 //! One chunkserver: the real store on a simulated disk, and the order of its answers as `chunkserver::requests` has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,6 +106,8 @@ pub struct Server {
     started: Time,
     pub has_bad_disk: bool,
     pub had_bad_disk: bool,
+    /// Chunks whose copy here was found bad since the start, until another took its place.
+    pub rotten: BTreeSet<u64>,
     /// A leader compared what this server's disk remembers with what it knows.
     looked_at: bool,
     /// Former states of the disk, for one that is put back.
@@ -128,6 +130,7 @@ impl Server {
             started: 0,
             has_bad_disk: false,
             had_bad_disk: false,
+            rotten: BTreeSet::new(),
             looked_at: false,
             images: VecDeque::new(),
             store: None,
@@ -151,6 +154,7 @@ impl Server {
         self.pending.clear();
         self.turns.clear();
         self.waiting.clear();
+        self.rotten.clear();
         (self.epoch, self.looked_at) = (0, false);
     }
 
@@ -316,7 +320,11 @@ impl World {
             return self.ask_next(id, source, Question::Map { chunk, fence: true }, pending, COPY);
         }
         let longest = if matches!(what, Question::Sync { .. }) && !self.calm { self.plan.sync } else { 0 };
+        let read = if let Question::Read { chunk, .. } = what { Some(chunk) } else { None };
         let outcome = self.look(id, what).map_err(|error| Failure { error, answered: true });
+        if let (Some(chunk), Err(failure)) = (read, &outcome) {
+            self.servers[id].found(chunk, &failure.error);
+        }
         let wait = self.weather.below(longest);
         self.answer_after(wait, id, reply, outcome);
     }
@@ -352,7 +360,11 @@ impl World {
                 };
                 Ok(Answer::Blocks(blocks.map(read).collect::<Result<_>>()?))
             }
-            Question::Delete { chunk } => store.delete(chunk).map(|_| Answer::Stored(0)),
+            Question::Delete { chunk } => {
+                store.delete(chunk)?;
+                self.servers[id].rotten.remove(&chunk.id);
+                Ok(Answer::Stored(0))
+            }
             Question::Write { .. } | Question::Trim { .. } | Question::Copy { .. } => {
                 Err(Error::unavailable("not here"))
             }
@@ -363,6 +375,7 @@ impl World {
     fn change(&mut self, id: usize, what: Question, reply: ReplyTo, turn: Option<Turn>) {
         let server = &self.servers[id];
         let Some(store) = server.store() else { return };
+        let mut found = None;
         let (own, next) = match &what {
             Question::Write { message, data } => {
                 let chunk = message
@@ -374,6 +387,9 @@ impl World {
                     return self.answer(id, reply, Err(Failure { error, answered: true }));
                 }
                 let own = store.write(chunk, sender, message.offset, data, &message.crcs, message.create);
+                if let Err(error) = &own {
+                    found = Some((chunk, error.clone()));
+                }
                 let chain = message.chain.clone();
                 let rest = chain.iter().skip(1).cloned().collect();
                 let onward = ChunkWrite { chain: rest, ..message.clone() };
@@ -387,6 +403,9 @@ impl World {
             _ => return,
         };
         let own = own.map(|stored| server.stamp(stored)).map_err(|error| outcome::own(error, server.id));
+        if let Some((chunk, error)) = found {
+            self.servers[id].found(chunk, &error);
+        }
         let (chain, onward) = next;
         let Some(first) = chain.first() else {
             self.give_turn(id, turn);
@@ -462,7 +481,14 @@ fn mapped(map: ChunkMap) -> Answer {
 }
 
 impl Server {
-    fn put_copy(&self, chunk: ChunkRef, digest: u32, blocks: &[(u32, Vec<u8>)]) -> Result<u32> {
+    /// A copy that does not match its checksums is told to the leader with the next heartbeat.
+    fn found(&mut self, chunk: ChunkRef, error: &Error) {
+        if error.kind == ErrorKind::Integrity {
+            self.rotten.insert(chunk.id);
+        }
+    }
+
+    fn put_copy(&mut self, chunk: ChunkRef, digest: u32, blocks: &[(u32, Vec<u8>)]) -> Result<u32> {
         let store = self.store().ok_or_else(|| Error::unavailable("down"))?;
         let copy = store.begin_copy(chunk)?;
         let mut listed = Vec::new();
@@ -475,6 +501,8 @@ impl Server {
         if crc::crc32c(&listed) != digest {
             return Err(Error::stale("the source changed while it was read"));
         }
-        copy.finish()
+        let stored = copy.finish()?;
+        self.rotten.remove(&chunk.id);
+        Ok(stored)
     }
 }

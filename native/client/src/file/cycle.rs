@@ -44,6 +44,11 @@ impl Cycle {
     pub fn is_committing(&self) -> bool {
         self.stage == Stage::Committing
     }
+
+    /// Whether something is under way that may raise the data version.
+    pub fn is_changing(&self) -> bool {
+        self.is_committing() || self.writing_inline
+    }
 }
 
 impl File {
@@ -160,7 +165,7 @@ impl File {
                 if let Body::Inline(inline) = &mut self.body {
                     inline.sending.pop_front();
                 }
-                self.absorb_reply(&reply, true);
+                self.absorb_reply(&reply);
             }
             // Another client made it a chunked file, or it was one: our bytes go into the chunk.
             Err(error) if error.errno == libc::EFBIG => {
@@ -333,10 +338,11 @@ impl File {
         }
         let error = match outcome {
             Ok(reply) => {
-                // When in doubt it was another client's change: what is known of the content is asked for again.
-                let changed =
-                    self.convert.is_some() || self.cycle.as_ref().is_some_and(|cycle| !cycle.chunks.is_empty());
-                self.absorb_reply(&reply, changed);
+                match &reply.attr {
+                    // It may have raised no version: a higher one is of another client.
+                    Some(attr) if self.cycle.as_ref().is_some_and(|cycle| cycle.chunks.is_empty()) => self.absorb(attr),
+                    _ => drop(self.absorb_reply(&reply)),
+                }
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
                 }

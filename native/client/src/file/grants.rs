@@ -23,7 +23,7 @@ impl File {
         let Some(info) = reply.chunks.first().cloned() else {
             return self.give_up(index, Error::integrity("a grant came without its chunk"), out);
         };
-        let data_version = self.absorb_reply(&reply, false);
+        let data_version = self.absorb_unchanged(&reply);
         let deadline_ms = self.limits.deadline_ms;
         let writer = self.writer(index);
         let left_out: Vec<u32> = writer.trouble.failed.clone();
@@ -102,7 +102,7 @@ impl File {
     ) {
         match outcome {
             Ok(reply) => {
-                let data_version = self.absorb_reply(&reply, false);
+                let data_version = self.absorb_unchanged(&reply);
                 let Some(writer) = self.writers.get_mut(&index) else { return };
                 match reply.chunks.first() {
                     Some(info) => {

@@ -121,7 +121,7 @@ impl File {
     /// An append to the inode's own bytes was committed at `offset`.
     pub fn appended_inline(&mut self, reply: &NameReply, data: &[u8]) {
         let before = self.attr.data_version;
-        self.absorb_reply(reply, true);
+        self.absorb_reply(reply);
         let follows = self.attr.data_version == before + 1;
         match &mut self.body {
             Body::Inline(inline) if follows && inline.content.len() as u64 == reply.offset => {

@@ -445,13 +445,19 @@ impl File {
         }
     }
 
-    /// The reply to an operation of our own; `changed`: it changed the content. -> the data version that it is of.
-    fn absorb_reply(&mut self, reply: &NameReply, changed: bool) -> u64 {
+    /// The reply to an operation of our own that changed the content. -> the data version that it is of.
+    fn absorb_reply(&mut self, reply: &NameReply) -> u64 {
         let Some(attr) = &reply.attr else { return self.attr.data_version };
-        if changed {
-            self.absorb_own(attr)
-        } else {
-            self.absorb(attr)
+        self.absorb_own(attr);
+        attr.data_version
+    }
+
+    /// The reply to what changes no content, as a grant: a higher version is of another client's change, unless one of ours
+    /// is under way; then its own reply tells. -> the data version that it is of.
+    fn absorb_unchanged(&mut self, reply: &NameReply) -> u64 {
+        let Some(attr) = &reply.attr else { return self.attr.data_version };
+        if !self.cycle.as_ref().is_some_and(Cycle::is_changing) {
+            self.absorb(attr);
         }
         attr.data_version
     }

@@ -605,6 +605,48 @@ fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is
 }
 
 #[test]
+fn a_cut_by_another_client_that_a_grant_tells_of_is_not_taken_for_a_change_of_our_own() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    stage.write(CHUNK_BYTES, &[2; 100]);
+    stage.tell(Event::Flush { settle: false });
+    assert!(stage.take(|action| matches!(action, Action::Grant { index: 1, .. })).is_some());
+    let attr = Attr { size: 0, data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
+    let chunk = Some(ChunkRef { id: 60, version: 1 });
+    let info = ChunkInfo { index: 1, written: false, chunk, ..stage.info(None) };
+    let reply = NameReply { attr: Some(attr), chunks: vec![info], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 1, outcome: Ok(Box::new(reply)) });
+    assert_eq!(stage.file.foreign_changes(), 1);
+    assert!(matches!(stage.file.source(0), Source::Unknown), "chunk 0 went with the cut");
+}
+
+#[test]
+fn who_went_on_under_the_grant_that_was_asks_for_no_other_when_everything_is_committed() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 1000]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    let Some(Action::Send { index, round, piece, .. }) = stage.take(|action| matches!(action, Action::Send { .. }))
+    else {
+        panic!("it is sent: {:?}", stage.waiting)
+    };
+    let refusal = Refusal { error: Error::unavailable("silent"), blamed: vec![2] };
+    stage.tell(Event::Sent { index, round, seq: piece.seq, offset: piece.offset, outcome: Err(refusal) });
+    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some());
+    stage.tell(Event::Granted { index, outcome: Err(Error::unavailable("too few copies")) });
+    stage.tell(Event::Fired(Timer::Grant(index)));
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    let attr = Attr { size: 0, data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
+    stage.waiting.clear();
+    stage.tell(Event::Resized(attr));
+    assert!(stage.waiting.is_empty(), "nothing is to be written: {:?}", stage.waiting);
+}
+
+#[test]
 fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_before_it_commits() {
     let mut stage = Stage::new();
     stage.write(16_000, &[1]);

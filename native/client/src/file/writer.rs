@@ -372,6 +372,7 @@ impl Writer {
     /// Go on under the grant that was, after a pause, since no other can be had. False when there was none.
     pub fn go_on(&mut self) -> bool {
         self.grant = self.last_grant.clone();
+        self.wanted &= self.grant.is_none();
         self.step = Step::Waiting;
         self.grant.is_some()
     }

@@ -94,9 +94,9 @@ pub(crate) fn truncate(cx: &mut Context, id: u64, size: u64) {
             None
         }
         None => {
-            let (end, session) = (inode.size, cx.session);
-            let foreign = |writers: &[u64]| writers.iter().any(|writer| *writer != session);
-            if cx.tables.chunks_of(id, (end / CHUNK_BYTES) as u32).any(|(chunk, _)| foreign(cx.tables.writers(chunk))) {
+            // By this session too, which may have given bytes up.
+            let (end, first) = (inode.size, (inode.size / CHUNK_BYTES) as u32);
+            if cx.tables.chunks_of(id, first).any(|(chunk, _)| !cx.tables.writers(chunk).is_empty()) {
                 cut_chunks(cx, id, end);
             }
             None

@@ -171,6 +171,14 @@ enum Then {
     Cut(u64),
 }
 
+/// A client that comes in the place of a dead one whose bytes behind the end nobody committed: it makes the file as long as
+/// that one saw it, and reads it.
+#[derive(Clone, Copy)]
+enum Heir {
+    Opens(FileName, u64),
+    Reads(u64),
+}
+
 struct Opened {
     name: FileName,
     inode: u64,
@@ -199,6 +207,7 @@ pub struct Client {
     opens: u64,
     /// Changes that have no answer yet.
     unanswered: BTreeSet<u64>,
+    heir: Option<Heir>,
     doing: Doing,
     calls: BTreeMap<Call, (u64, Waiting)>,
     /// Closed, while something that they asked for is under way.
@@ -248,6 +257,7 @@ impl World {
             opened: None,
             opens: 0,
             unanswered: BTreeSet::new(),
+            heir: None,
             doing: Doing::Idle,
             calls: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -261,19 +271,29 @@ impl World {
         let session = self.leader.open_session(self.now);
         let (writer, random) = (self.random.next(), self.random.split());
         // What is under way may still arrive.
-        let over = self.now + if self.plan.late > 0 { 9 * SECOND } else { 4 * SECOND };
+        let (unheard, over) = match self.plan.late {
+            0 => (self.now + SECOND / 2, self.now + 4 * SECOND),
+            _ => (self.now + 9 * SECOND, self.now + 9 * SECOND),
+        };
+        let heir = self.heir_of(id);
         let client = &mut self.clients[id];
         let name = client.name;
         client.life += 1;
         client.name += 100;
         (client.session, client.op_id, client.writer, client.rounds) = (session, 0, writer, Rounds::default());
-        (client.random, client.opened, client.doing) = (random, None, Doing::Idle);
+        (client.random, client.opened, client.heir, client.doing) = (random, None, heir, Doing::Idle);
         client.calls.clear();
         client.closed.clear();
         client.unanswered.clear();
         let life = client.life;
-        self.register.died(name, over);
+        self.register.died(name, unheard, over);
         self.after(SECOND, Step::Client { id, life, what: ClientStep::Next });
+    }
+
+    fn heir_of(&self, id: usize) -> Option<Heir> {
+        let opened = self.clients[id].opened.as_ref().filter(|opened| opened.name != FileName::Log)?;
+        let (end, seen) = (self.leader.size_of(opened.inode), opened.file.size());
+        (end > 0 && seen > end).then_some(Heir::Opens(opened.name, seen))
     }
 
     fn now_of(&self, id: usize) -> Now {

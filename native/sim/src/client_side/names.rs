@@ -5,7 +5,7 @@ use client::file::{Event, File, Limits};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{Back, Client, Doing, Opened, WINDOW, is_read};
+use super::{Back, Client, Doing, Heir, Opened, WINDOW, is_read};
 use crate::leader::INLINE_LIMIT;
 use crate::world::World;
 
@@ -32,6 +32,10 @@ impl std::fmt::Display for FileName {
 impl World {
     /// A client without an open file opens one, or takes the name of one away.
     pub(super) fn choose_name(&mut self, id: usize) {
+        if let Some(Heir::Opens(name, _)) = self.clients[id].heir {
+            self.clients[id].opens += 1;
+            return self.look_up(id, name);
+        }
         let (appends, renames, unlinks) = (self.plan.appends, self.plan.renames, self.plan.unlinks);
         let random = &mut self.clients[id].random;
         if random.per_mille(unlinks) {

@@ -6,7 +6,7 @@ use client::file::{CELL_BYTES, Event, Taken};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{AppendStage, Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, Then};
+use super::{AppendStage, Back, Client, ClientStep, Doing, FileName, Heir, MAP_CHUNKS, Then};
 use crate::oracle::{GRAIN, Log, Register};
 use crate::world::{MS, SECOND, Step, World};
 
@@ -35,6 +35,9 @@ impl World {
             return self.choose_name(id);
         };
         let (is_log, span) = (opened.name == FileName::Log, self.plan.span);
+        if let Some(heir) = self.clients[id].heir.take().filter(|_| !calm) {
+            return self.inherit(id, heir);
+        }
         let draw = self.clients[id].random.below(100);
         match draw {
             _ if calm => self.flush(id, Then::Close),
@@ -51,6 +54,16 @@ impl World {
                 self.flush(id, Then::Cut(size));
             }
             _ => self.begin_write(id, span),
+        }
+    }
+
+    fn inherit(&mut self, id: usize, heir: Heir) {
+        match heir {
+            Heir::Opens(_, size) => {
+                self.clients[id].heir = Some(Heir::Reads(size));
+                self.flush(id, Then::Cut(size));
+            }
+            Heir::Reads(size) => self.read_range(id, 0, size),
         }
     }
 
@@ -254,7 +267,8 @@ impl World {
             return self.fail(format!("client {id}: written bytes were given up: {error}"));
         }
         let name = self.clients[id].name;
-        self.register.died(name, self.now + 9 * SECOND);
+        let over = self.now + 9 * SECOND;
+        self.register.died(name, over, over);
         self.log.gave_up(name);
     }
 

@@ -41,6 +41,10 @@ impl World {
             true => (0, 1 << 20),
             false => (random.below(span / GRAIN) * GRAIN, GRAIN * random.between(1, 1 + span / GRAIN)),
         };
+        self.read_range(id, offset, length);
+    }
+
+    pub(super) fn read_range(&mut self, id: usize, offset: u64, length: u64) {
         self.note(|| format!("client {id} reads {length} at {offset}"));
         self.clients[id].doing = Doing::Reading(Read {
             began: self.now,
