@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::Result;
 use imbl::{OrdMap, OrdSet};
 
-use crate::chunk::{Chunk, ServerSet};
+use crate::chunk::{Chunk, SETTLING, ServerSet};
 use crate::errors;
 use crate::history::History;
 use crate::inode::{Body, Inode, ROOT};
@@ -313,7 +313,7 @@ impl Tables {
             self.add_stored(chunk.inode, -i64::from(chunk.stored_bytes));
         }
         let mut servers = chunk.servers.as_slice().to_vec();
-        servers.extend(chunk.heal.map(|heal| heal.target));
+        servers.extend(chunk.heal.map(|heal| heal.target).filter(|target| *target != SETTLING));
         Some(FreedChunk { id, version: chunk.version, servers })
     }
 

@@ -296,6 +296,17 @@ fn settling_fences_the_chunk_and_takes_the_mark_away_when_the_copies_are_equal()
 }
 
 #[test]
+fn a_chunk_that_is_freed_while_its_copies_are_compared_is_deleted_on_its_servers_only() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    let chunk = world.state.chunk(1).unwrap();
+    world.admin(begin(1, chunk.version, 0)).unwrap();
+    world.truncate(file, 0).unwrap();
+    let Some(Event::ChunksFreed(freed)) = world.events.first() else { panic!("{:?}", world.events) };
+    assert_eq!(freed[0].servers, chunk.servers);
+}
+
+#[test]
 fn the_end_of_a_heal_that_was_overtaken_adds_no_copy() {
     let mut world = World::new();
     let file = world.chunked("f", 1);

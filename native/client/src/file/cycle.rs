@@ -338,10 +338,12 @@ impl File {
         }
         let error = match outcome {
             Ok(reply) => {
-                match &reply.attr {
-                    // It may have raised no version: a higher one is of another client.
-                    Some(attr) if self.cycle.as_ref().is_some_and(|cycle| cycle.chunks.is_empty()) => self.absorb(attr),
-                    _ => drop(self.absorb_reply(&reply)),
+                if let Some(attr) =
+                    reply.attr.filter(|_| self.cycle.as_ref().is_some_and(|cycle| cycle.chunks.is_empty()))
+                {
+                    self.absorb(&attr); // it may have raised no version: a higher one is of another client
+                } else {
+                    self.absorb_reply(&reply);
                 }
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
