@@ -8,6 +8,9 @@ use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Crede
 
 use super::*;
 
+mod others;
+mod turns;
+
 const BOOT: u64 = 7;
 
 struct Stage {
