@@ -108,6 +108,25 @@ fn a_version_advance_that_fails_is_old_or_new_after_a_restart() {
 }
 
 #[test]
+fn a_header_that_was_written_in_part_leaves_the_one_before_in_force() {
+    for short_bytes in [100, 511] {
+        let disk = new_disk();
+        let store = open(&disk);
+        let data = noise(1, 9000);
+        put(&store, chunk(1, 1), 0, &data).expect("a write");
+        store.fence(chunk(1, 2)).expect("a fence");
+        // The table of version 3 is the first write, its header the second.
+        let op = SimOp::ShortWrite(short_bytes);
+        disk.inject_on(".sums", SimFault { op, after: 1, errno: libc::EIO, stay: false });
+        assert_eq!(store.fence(chunk(1, 3)).expect_err("failed").errno, libc::EIO);
+        drop(store);
+        let store = open(&disk);
+        assert_eq!(store.inventory()[0].version, 2, "{short_bytes} bytes of the header arrived");
+        assert!(get(&store, chunk(1, 2), 0, 9000).expect("a read") == data);
+    }
+}
+
+#[test]
 fn a_copy_that_fails_or_is_older_replaces_nothing() {
     let disk = new_disk();
     let store = open(&disk);
