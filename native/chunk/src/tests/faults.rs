@@ -5,6 +5,7 @@ use base::limits::BLOCK_BYTES;
 
 use super::simulated::{new_disk, open};
 use super::{chunk, get, noise, put};
+use crate::layout::PAGE_ENTRIES;
 use crate::sim::{SimDisk, SimFault, SimOp};
 
 /// Let so many syncs be, and fail the next one.
@@ -173,6 +174,27 @@ fn acknowledged_bytes_that_were_never_synced_outlive_a_failed_write_beside_them(
         // As a crash right now leaves it: without any later flush.
         disk.kill();
         check(&open(&disk));
+    }
+}
+
+#[test]
+fn what_is_shown_after_a_failed_write_and_a_sync_is_what_a_power_cut_leaves() {
+    for page in [0, 1] {
+        let disk = new_disk();
+        let store = open(&disk);
+        put(&store, chunk(1, 1), 0, &noise(1, BLOCK_BYTES)).expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        let offset = ((page * PAGE_ENTRIES + 3) * BLOCK_BYTES) as u32;
+        fill(&disk, ".sums", 0, false);
+        assert!(put(&store, chunk(1, 1), offset, &noise(2, 2 * BLOCK_BYTES)).is_err());
+        disk.clear_faults();
+        put(&store, chunk(1, 1), offset + 4 * BLOCK_BYTES as u32, b"beside").expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        let shown = get(&store, chunk(1, 1), offset, 5 * BLOCK_BYTES as u32).expect("a read");
+        disk.power_cut(1);
+        drop(store);
+        let left = get(&open(&disk), chunk(1, 1), offset, 5 * BLOCK_BYTES as u32).expect("a read");
+        assert!(left == shown, "in page {page} of the table");
     }
 }
 

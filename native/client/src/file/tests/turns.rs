@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is sealed by rest is sent and on every copy.
+/// Time for what was written to be sent.
 fn rest(stage: &mut Stage) {
     stage.now.mono_ms += IDLE_SEND_MS;
     stage.tell(Event::Tick);
@@ -34,6 +34,8 @@ fn records_that_lost_their_place_come_again_in_the_order_in_which_they_were_writ
     assert!(matches!(taken, Taken::At(_)));
     stage.keep(actions);
     stage.tell(Event::Flush { settle: false });
+    // The first was asked for while nothing was appended.
+    stage.grant(None);
     stage.grant(None);
     let sent: Vec<_> = stage.sends().into_iter().map(|(_, offset, bytes)| (offset, bytes)).collect();
     assert_eq!(sent, [(200_100, b"onetwo".to_vec())]);
