@@ -60,3 +60,18 @@ fn a_turn_does_not_end_in_the_middle_of_a_record() {
     stage.sync(|_| Synced::Stable);
     assert!(stage.commit(Ok(())).append, "the record is whole");
 }
+
+#[test]
+fn after_a_commit_that_a_full_window_wanted_another_turn_is_asked_for() {
+    let mut stage = Stage::new();
+    append(&mut stage, b"first");
+    turn(&mut stage, 200_000);
+    let record = vec![1; 1 << 20];
+    while append(&mut stage, &record) != Taken::NeedsTurn {}
+    assert!(!stage.file.is_done(1), "the window is half full, and nobody asked for a sync");
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    assert!(stage.commit(Ok(())).append);
+    assert_eq!(append(&mut stage, b"next"), Taken::NeedsTurn);
+}
