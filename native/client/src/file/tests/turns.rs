@@ -67,7 +67,7 @@ fn after_a_commit_that_a_full_window_wanted_another_turn_is_asked_for() {
     append(&mut stage, b"first");
     turn(&mut stage, 200_000);
     let record = vec![1; 1 << 20];
-    while append(&mut stage, &record) != Taken::NeedsTurn {}
+    assert!((0..10).any(|_| append(&mut stage, &record) == Taken::NeedsTurn), "a commit is under way");
     assert!(!stage.file.is_done(1), "the window is half full, and nobody asked for a sync");
     stage.grant(None);
     stage.acknowledge(BOOT);
