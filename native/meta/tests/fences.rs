@@ -195,7 +195,7 @@ fn a_writer_that_gives_up_what_it_sent_leaves_a_mark_and_one_that_gives_its_gran
         let writer = world.register();
         as_session(&mut world, writer, |world| {
             let chunks = vec![world.grant(file, 0).unwrap().chunks[0].chunk.unwrap()];
-            world.name(Op::ReleaseGrants(ReleaseGrants { chunks, abandoned })).unwrap();
+            world.name(Op::ReleaseGrants(ReleaseGrants { inode: file, chunks, abandoned })).unwrap();
         });
         assert_eq!(world.state.granted(), left, "some copies may have bytes that others lack");
     }
