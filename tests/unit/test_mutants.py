@@ -8,6 +8,21 @@ import pytest
 from tests.mutants import run
 
 PATCHES = sorted(run.HERE.glob("*.patch"))
+# Where the rules of the data path live.
+ROOMS = (
+    "chunk/src/slot/",
+    "chunk/src/write.rs",
+    "chunkserver/src/chain.rs",
+    "chunkserver/src/copy.rs",
+    "chunkserver/src/requests.rs",
+    "client/src/file/",
+    "master/src/copies.rs",
+    "master/src/intents.rs",
+    "meta/src/ops/",
+    "raft/src/log/",
+    "raft/src/receive.rs",
+    "raft/src/vote.rs",
+)
 
 
 @pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
@@ -17,6 +32,11 @@ def test_a_mutant_applies_and_says_what_it_breaks_and_what_notices(path: Path) -
     assert mutant.dies_by
     checked = subprocess.run([*run.APPLY, "--check", path], cwd=run.ROOT, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_three_rules_or_more_of_each_room_of_the_data_path_are_broken(room: str) -> None:
+    assert sum(f"\n+++ b/native/{room}" in path.read_text() for path in PATCHES) >= 3
 
 
 def test_the_document_lists_every_mutant() -> None:

@@ -36,6 +36,20 @@ async fn an_unlinked_file_lives_until_its_last_handle_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_purge_a_file_is_refused_while_it_is_open() {
+    let cluster = Cluster::single().await;
+    let client = Client::register(&cluster).await;
+    let inode = client.create("f").await;
+    client.unlink("f").await;
+    let purge = admin_command::Op::Purge(proto::Purge { inodes: vec![inode] });
+    assert_eq!(admin(&cluster, purge).await.unwrap_err().errno, libc::EBUSY);
+    assert!(client.exists(inode).await);
+    client.release(inode).await;
+    until_gone(&client, inode).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_session_expires_and_frees_its_orphans() {
     let cluster = Cluster::start(1, |config| config.session_timeout_ms = 600).await;
     let (silent, alive) = (Client::register(&cluster).await, Client::register(&cluster).await);

@@ -76,6 +76,35 @@ async fn what_was_asked_of_a_former_self_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_a_directory_that_was_replaced_promises_nothing() {
+    let mut cluster = Cluster::started(Shape::default()).await;
+    let leader = cluster.leader().await;
+    let replaced = if leader == 1 { 3 } else { 1 };
+    let directory = cluster.members[&replaced].config.data_dir.clone();
+    let older = directory.with_extension("older");
+    cluster.member(replaced).stop().await;
+    std::fs::rename(&directory, &older).unwrap();
+    cluster.member(replaced).start().await.unwrap();
+    let newer = connected(&cluster, replaced).await.1;
+    eventually("the new directory to be taken in", || async {
+        let (link, _) = connected(&cluster, leader).await;
+        let status = link.call(Method::RaftStatus, &proto::RaftStatusRequest {}, None, deadline()).await.ok()?;
+        let members = status.decode::<proto::RaftStatusReply>().unwrap().members?;
+        members.nodes.iter().any(|node| node.incarnation == newer).then_some(())
+    })
+    .await;
+    cluster.member(replaced).stop().await;
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::rename(&older, &directory).unwrap();
+    cluster.member(replaced).start().await.unwrap();
+    eventually("the older copy to be noticed", || async { cluster.members[&replaced].raft().status().outdated }).await;
+    let (link, incarnation) = connected(&cluster, replaced).await;
+    let refused = ask_for_a_vote(&link, incarnation).await.expect_err("the newer directory may have promised another");
+    assert_eq!(refused.kind, ErrorKind::Stale, "{refused}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_piece_of_a_snapshot_is_taken_only_behind_the_one_before_it() {
     let (cluster, _) = one_of_three((200, 400)).await;
     let (link, incarnation) = connected(&cluster, 1).await;

@@ -5,6 +5,7 @@ use base::limits::BLOCK_BYTES;
 
 use super::simulated::{new_disk, open};
 use super::{chunk, get, noise, put};
+use crate::layout::PAGE_ENTRIES;
 use crate::sim::{SimDisk, SimFault, SimOp};
 
 /// Let so many syncs be, and fail the next one.
@@ -108,6 +109,25 @@ fn a_version_advance_that_fails_is_old_or_new_after_a_restart() {
 }
 
 #[test]
+fn a_header_that_was_written_in_part_leaves_the_one_before_in_force() {
+    for short_bytes in [100, 511] {
+        let disk = new_disk();
+        let store = open(&disk);
+        let data = noise(1, 9000);
+        put(&store, chunk(1, 1), 0, &data).expect("a write");
+        store.fence(chunk(1, 2)).expect("a fence");
+        // The table of version 3 is the first write, its header the second.
+        let op = SimOp::ShortWrite(short_bytes);
+        disk.inject_on(".sums", SimFault { op, after: 1, errno: libc::EIO, stay: false });
+        assert_eq!(store.fence(chunk(1, 3)).expect_err("failed").errno, libc::EIO);
+        drop(store);
+        let store = open(&disk);
+        assert_eq!(store.inventory()[0].version, 2, "{short_bytes} bytes of the header arrived");
+        assert!(get(&store, chunk(1, 2), 0, 9000).expect("a read") == data);
+    }
+}
+
+#[test]
 fn a_copy_that_fails_or_is_older_replaces_nothing() {
     let disk = new_disk();
     let store = open(&disk);
@@ -154,6 +174,27 @@ fn acknowledged_bytes_that_were_never_synced_outlive_a_failed_write_beside_them(
         // As a crash right now leaves it: without any later flush.
         disk.kill();
         check(&open(&disk));
+    }
+}
+
+#[test]
+fn what_is_shown_after_a_failed_write_and_a_sync_is_what_a_power_cut_leaves() {
+    for page in [0, 1] {
+        let disk = new_disk();
+        let store = open(&disk);
+        put(&store, chunk(1, 1), 0, &noise(1, BLOCK_BYTES)).expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        let offset = ((page * PAGE_ENTRIES + 3) * BLOCK_BYTES) as u32;
+        fill(&disk, ".sums", 0, false);
+        assert!(put(&store, chunk(1, 1), offset, &noise(2, 2 * BLOCK_BYTES)).is_err());
+        disk.clear_faults();
+        put(&store, chunk(1, 1), offset + 4 * BLOCK_BYTES as u32, b"beside").expect("a write");
+        store.sync(chunk(1, 1)).expect("a sync");
+        let shown = get(&store, chunk(1, 1), offset, 5 * BLOCK_BYTES as u32).expect("a read");
+        disk.power_cut(1);
+        drop(store);
+        let left = get(&open(&disk), chunk(1, 1), offset, 5 * BLOCK_BYTES as u32).expect("a read");
+        assert!(left == shown, "in page {page} of the table");
     }
 }
 

@@ -8,6 +8,9 @@ use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Crede
 
 use super::*;
 
+mod others;
+mod turns;
+
 const BOOT: u64 = 7;
 
 struct Stage {
@@ -438,6 +441,8 @@ fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_
 #[test]
 fn the_size_does_not_reach_over_bytes_that_were_given_up() {
     let mut stage = Stage::new();
+    // Still under way when those are given up.
+    stage.write(150_000, &[1; 10]);
     stage.write(CHUNK_BYTES + 10, &[1; 10]);
     assert_eq!(stage.file.size(), CHUNK_BYTES + 20);
     stage.tell(Event::Flush { settle: false });
