@@ -214,26 +214,6 @@ pub fn stale_term(expected: u64, term: u64) -> Error {
     Error::stale(format!("term {expected} is over, the leader's is {term}; look at the cluster again before acting"))
 }
 
-/// Whether a request is answered from the state, without the log.
-pub fn is_read(request: &NameRequest) -> bool {
-    use Op::*;
-    matches!(
-        request.op,
-        Some(
-            Lookup(_)
-                | Getattr(_)
-                | Readlink(_)
-                | Access(_)
-                | Readdir(_)
-                | Open(_)
-                | Release(_)
-                | GetChunks(_)
-                | Resolve(_)
-                | Statfs(_)
-        )
-    )
-}
-
 impl raft::StateMachine for Machine {
     fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
         self.apply_batch(index, term, batch)
