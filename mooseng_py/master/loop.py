@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from mooseng_py.config import MasterConfig
 from mooseng_py.errors import MooseError
+from mooseng_py.native import method
 from mooseng_py.observe.logs import Log
 from mooseng_py.proto.cluster_pb2 import ClusterView, Intents, IntentsReply, ViewRequest
 
-from . import methods
 from .planners import HealingBudget, PlannerSettings, plan
 from .planners.plan import is_empty
 
 if TYPE_CHECKING:
     from mooseng_py.native import Node
 
+_VIEW, _INTENTS = method("View"), method("Intents")
 _REQUEST = ViewRequest(with_chunks=True).SerializeToString()
 
 
@@ -71,7 +72,7 @@ class PlannerLoop:
     def _round(self) -> None:
         if not self._node.status().get("is_leader"):
             return
-        view = ClusterView.FromString(self._node.call(methods.VIEW, _REQUEST))
+        view = ClusterView.FromString(self._node.call(_VIEW, _REQUEST))
         if not view.is_leader:
             return
         self._counts["rounds"] += 1
@@ -80,7 +81,7 @@ class PlannerLoop:
         if is_empty(intents) or self._stopping.is_set():
             return
         self._count(intents)
-        reply = IntentsReply.FromString(self._node.call(methods.INTENTS, intents.SerializeToString()))
+        reply = IntentsReply.FromString(self._node.call(_INTENTS, intents.SerializeToString()))
         if reply.HasField("error"):
             self._complain(reply.error.message)
 

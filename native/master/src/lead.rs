@@ -95,7 +95,7 @@ async fn bootstrap(node: &Node, term: u64) {
             cluster_id: config.cluster_id.clone(),
             copies: config.copies,
             min_copies: config.min_copies,
-            inline_limit: config.inline_limit,
+            inline_limit: config.inline_limit_bytes,
         });
         match node.committer.admin(term, op).await {
             Ok(_) => tracing::info!(cluster_id = config.cluster_id, "a new cluster was made"),

@@ -26,6 +26,6 @@ pub mod settle;
 mod stamps;
 mod view;
 
-pub use config::MasterConfig;
+pub use config::{MasterConfig, NUMBERS};
 pub use master::Master;
 pub use metrics::Metric;

@@ -11,7 +11,7 @@ use base::{Error, Result};
 use meta::{Applied, Event, State};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prost::Message;
-use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, NameRequest, command, name_request::Op};
+use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, command, name_request::Op};
 
 use crate::copies::Copies;
 use crate::sessions::Sessions;

@@ -153,8 +153,11 @@ mod tests {
 
     #[test]
     fn every_change_within_a_session_counts_once() {
-        let repeated: Vec<&str> =
-            TABLE.iter().filter(|row| row.kind == Kind::Change && row.retry == Retry::Again).map(|row| row.name).collect();
+        let repeated: Vec<&str> = TABLE
+            .iter()
+            .filter(|row| row.kind == Kind::Change && row.retry == Retry::Again)
+            .map(|row| row.name)
+            .collect();
         assert_eq!(repeated, ["register_session"]);
         assert!(TABLE.iter().all(|row| row.kind != Kind::Read || row.retry == Retry::Again));
     }
