@@ -149,15 +149,15 @@ class MasterConfig(DaemonConfig):
     )
     heal_delay_ms: int = Field(
         default=10_000,
-        ge=10_000,
+        ge=1000,
         le=86_400_000,
         description="A chunkserver down for longer is not waited for: its copies are made elsewhere. Too small: each restart moves data.",
     )
-    heal_bytes_per_server: int = Field(
-        default=256 << 20,
-        ge=64 << 20,
-        le=1 << 40,
-        description="Bytes being copied at a time from or to one chunkserver. Too small: slow repair; too large: healing slows clients down.",
+    heals_per_server: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="Copies being made at a time from or to one chunkserver, half of those in the whole cluster. Too small: slow repair; too large: healing slows clients down.",
     )
     orphan_delay_s: int = Field(
         default=60,
