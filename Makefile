@@ -15,7 +15,7 @@ NATIVE_PROFILE ?= dist
 DOUBLE := tests/infra/pulumi_resource_docker/bin
 NATIVE_SOURCES := $(shell find native -path native/target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print) $(wildcard mooseng_py/proto/*.proto)
 
-.PHONY: help demo test test-native test-python soak mutants lint format up down status screenshots bench setup build proto monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
+.PHONY: help demo test test-native test-python soak mutants lint format up down status screenshots bench setup build proto limits monitoring prometheus docker image image-prometheus pulumi demo-docker recording clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ format: $(VENV)/.ready ## rewrite the sources in the project's form
 
 proto: $(VENV)/.ready ## generate the Python messages from the .proto files
 	$(BIN)/python -m mooseng_py.proto.generate
+
+limits: build ## generate the bounds of the settings from the native library
+	$(BIN)/python -m mooseng_py.native.generate
 
 monitoring: $(VENV)/.ready ## generate dashboards, alert rules and docs/metrics.md from the metrics registry
 	$(BIN)/python -m mooseng_py.observe.monitoring.generate

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mooseng_py.errors import UnavailableError
-from mooseng_py.native import Link
+from mooseng_py.native import Link, method
 
 __all__ = ["ADMIN", "FILE_INFO", "VIEW", "ask"]
 
-# Methods that any master answers, and the leader's for orders; all of them stand in FORMAT.md, "Frame".
-VIEW = 30
-FILE_INFO = 31
-ADMIN = 32
+# Methods that any master answers, and the leader's for orders.
+VIEW = method("View")
+FILE_INFO = method("FileInfo")
+ADMIN = method("Admin")
 
 
 def ask(address: str, method: int, message: bytes, *, timeout_s: float) -> bytes:

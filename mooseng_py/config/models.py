@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from .limits import LIMITS
+
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$")
 
 
@@ -30,6 +32,15 @@ Address = Annotated[str, AfterValidator(_address)]
 Masters = Annotated[list[Address], Field(min_length=1), AfterValidator(_distinct)]
 
 
+def _number(role: str, name: str, description: str, *, most: int | None = None, default: int | None = None) -> Any:
+    """A number that the native side checks too: that says what it may be. `most`, `default`: of a daemon's own."""
+    least, bound, usual = LIMITS[role][name]
+    usual = usual if default is None else default
+    return Field(
+        default=... if usual is None else usual, ge=least, le=bound if most is None else most, description=description
+    )
+
+
 class DaemonConfig(BaseModel):
     """What every daemon has."""
 
@@ -43,7 +54,7 @@ class DaemonConfig(BaseModel):
         default="",
         pattern=r"^[A-Za-z0-9_-]{0,64}$",
         description="The cluster this node belongs to. Data and peers of another cluster are refused. "
-        "Empty: take what the data directory or the masters say.",
+        "Empty: take what the data directory or the masters say; a master must be told.",
     )
     http_listen: Address = Field(
         default="127.0.0.1:9440",
@@ -62,8 +73,10 @@ class MasterConfig(DaemonConfig):
 
     role: ClassVar[str] = "master"
 
-    node_id: int = Field(
-        ge=1, le=255, description="This master's id within `peers`. Never give a used id to another machine."
+    node_id: int = _number(
+        "master",
+        "node_id",
+        "This master's id within `peers`. Never give a used id to another machine.",
     )
     listen: Address = Field(
         default="127.0.0.1:9421", description="Where clients, chunkservers and other masters connect."
@@ -78,65 +91,55 @@ class MasterConfig(DaemonConfig):
     data_dir: str = Field(
         min_length=1, description="Directory of the log, the vote and the snapshots. A fast, durable disk."
     )
-    copies: int = Field(
-        default=3,
-        ge=1,
-        le=16,
-        description="Copies of each chunk. Fewer: a dead disk loses data; more: each write costs more.",
+    copies: int = _number(
+        "master",
+        "copies",
+        "Copies of each chunk. Fewer: a dead disk loses data; more: each write costs more.",
     )
-    min_copies: int = Field(
-        default=2,
-        ge=1,
-        le=16,
-        description="Copies that a write needs. 1: an acknowledged write may have one copy; = copies: one dead server stops writes.",
+    min_copies: int = _number(
+        "master",
+        "min_copies",
+        "Copies that a write needs. 1: an acknowledged write may have one copy; = copies: one dead server stops writes.",
     )
-    inline_limit_bytes: int = Field(
-        default=8192,
-        ge=0,
-        le=65536,
-        description="Files up to this size lie in the master's memory. Too large: masters run out of memory; 0: each file takes a chunk.",
+    inline_limit_bytes: int = _number(
+        "master",
+        "inline_limit_bytes",
+        "Files up to this size lie in the master's memory. Too large: masters run out of memory; 0: each file takes a chunk.",
     )
-    heartbeat_ms: int = Field(
-        default=100,
-        ge=10,
-        le=5000,
-        description="Leader to follower. Too small: idle load; above election_min_ms / 2: leaders fall for nothing.",
+    heartbeat_ms: int = _number(
+        "master",
+        "heartbeat_ms",
+        "Leader to follower. Too small: idle load; above election_min_ms / 2: leaders fall for nothing.",
     )
-    election_min_ms: int = Field(
-        default=500,
-        ge=50,
-        le=60_000,
-        description="Silence before a master may stand for election. Too small: a busy machine elects for nothing.",
+    election_min_ms: int = _number(
+        "master",
+        "election_min_ms",
+        "Silence before a master may stand for election. Too small: a busy machine elects for nothing.",
     )
-    election_max_ms: int = Field(
-        default=1000,
-        ge=100,
-        le=120_000,
-        description="Longest such silence, and the leader's lease. Too large: writers stall that long when the leader dies.",
+    election_max_ms: int = _number(
+        "master",
+        "election_max_ms",
+        "Longest such silence, and the leader's lease. Too large: writers stall that long when the leader dies.",
     )
-    snapshot_every: int = Field(
-        default=100_000,
-        ge=100,
-        le=100_000_000,
-        description="Log entries between snapshots. Too small: constant writing; too large: long log, slow restart.",
+    snapshot_every: int = _number(
+        "master",
+        "snapshot_every",
+        "Log entries between snapshots. Too small: constant writing; too large: long log, slow restart.",
     )
-    segment_bytes: int = Field(
-        default=64 << 20,
-        ge=1 << 20,
-        le=1 << 30,
-        description="Size of a log file. Too small: many files; too large: disk space bound for nothing.",
+    segment_bytes: int = _number(
+        "master",
+        "segment_bytes",
+        "Size of a log file. Too small: many files; too large: disk space bound for nothing.",
     )
-    session_timeout_ms: int = Field(
-        default=60_000,
-        ge=1000,
-        le=3_600_000,
-        description="A silent client's session ends after this. Too small: a paused client loses its open files; too large: deleted data stays.",
+    session_timeout_ms: int = _number(
+        "master",
+        "session_timeout_ms",
+        "A silent client's session ends after this. Too small: a paused client loses its open files; too large: deleted data stays.",
     )
-    server_timeout_ms: int = Field(
-        default=3000,
-        ge=500,
-        le=600_000,
-        description="A silent chunkserver counts as down after this. Too small: needless healing; too large: late healing.",
+    server_timeout_ms: int = _number(
+        "master",
+        "server_timeout_ms",
+        "A silent chunkserver counts as down after this. Too small: needless healing; too large: late healing.",
     )
     plan_interval_ms: int = Field(
         default=500,
@@ -146,15 +149,15 @@ class MasterConfig(DaemonConfig):
     )
     heal_delay_ms: int = Field(
         default=10_000,
-        ge=10_000,
+        ge=1000,
         le=86_400_000,
         description="A chunkserver down for longer is not waited for: its copies are made elsewhere. Too small: each restart moves data.",
     )
-    heal_bytes_per_server: int = Field(
-        default=256 << 20,
-        ge=64 << 20,
-        le=1 << 40,
-        description="Bytes being copied at a time from or to one chunkserver. Too small: slow repair; too large: healing slows clients down.",
+    heals_per_server: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="Copies being made at a time from or to one chunkserver, half of those in the whole cluster. Too small: slow repair; too large: healing slows clients down.",
     )
     orphan_delay_s: int = Field(
         default=60,
@@ -191,6 +194,8 @@ class MasterConfig(DaemonConfig):
             raise ValueError(
                 f"peers says {self.peers[str(self.node_id)]} of this master, advertise says {self.advertised}; both must be the same"
             )
+        if not self.cluster_id:
+            raise ValueError("cluster_id is empty; give all nodes of the cluster the same one")
         return self
 
 
@@ -199,8 +204,10 @@ class ChunkserverConfig(DaemonConfig):
 
     role: ClassVar[str] = "chunkserver"
 
-    server_id: int = Field(
-        ge=1, le=65535, description="This server's id. It lies on its disks: never give a used id to another machine."
+    server_id: int = _number(
+        "chunkserver",
+        "server_id",
+        "This server's id. It lies on its disks: never give a used id to another machine.",
     )
     masters: Masters = Field(description="Frames addresses of all masters, host:port.")
     listen: Address = Field(default="127.0.0.1:9420", description="Where clients and other chunkservers connect.")
@@ -208,32 +215,28 @@ class ChunkserverConfig(DaemonConfig):
     disks: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = Field(
         description="Data directories, one per disk. Two on one disk gain nothing."
     )
-    heartbeat_ms: int = Field(
-        default=1000,
-        ge=100,
-        le=60_000,
-        description="To the leader. Must stay well below the masters' server_timeout_ms, or the server counts as down.",
+    heartbeat_ms: int = _number(
+        "chunkserver",
+        "heartbeat_ms",
+        "To the leader. Must stay well below the masters' server_timeout_ms, or the server counts as down.",
     )
     direct_io: Literal["auto", "on", "off"] = Field(
         default="auto", description="O_DIRECT for large writes. auto: where a probe of the disk shows that it wins."
     )
-    reserve_bytes: int = Field(
-        default=256 << 20,
-        ge=0,
-        le=1 << 50,
-        description="Left free on each disk, at most a twentieth of it. Too small: the disk fills up and its file system slows down or fails.",
+    reserve_bytes: int = _number(
+        "chunkserver",
+        "reserve_bytes",
+        "Left free on each disk, at most a twentieth of it. Too small: the disk fills up and its file system slows down or fails.",
     )
-    scrub_mb_s: int = Field(
-        default=8,
-        ge=0,
-        le=10_000,
-        description="Rate at which stored blocks are checked. 0: never, so rot is found only when read; too large: clients wait.",
+    scrub_mb_s: int = _number(
+        "chunkserver",
+        "scrub_mb_s",
+        "Rate at which stored blocks are checked. 0: never, so rot is found only when read; too large: clients wait.",
     )
-    payload_budget_bytes: int = Field(
-        default=512 << 20,
-        ge=160 << 20,
-        le=1 << 40,
-        description="Chunk bytes of requests and of replies in memory at a time, half for each. Too small: writers wait for each other; too large: many writers before a stalled disk take the machine's memory.",
+    payload_budget_bytes: int = _number(
+        "chunkserver",
+        "payload_budget_bytes",
+        "Chunk bytes of requests and of replies in memory at a time, half for each. Too small: writers wait for each other; too large: many writers before a stalled disk take the machine's memory.",
     )
 
     @property
@@ -248,23 +251,20 @@ class ClientSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     masters: Masters = Field(description="Frames addresses of all masters, host:port.")
-    deadline_ms: int = Field(
-        default=60_000,
-        ge=100,
-        le=3_600_000,
-        description="An operation is retried this long before EIO. Too small: a leader's fail-over shows as errors; too large: programs hang.",
+    deadline_ms: int = _number(
+        "client",
+        "deadline_ms",
+        "An operation is retried this long before EIO. Too small: a leader's fail-over shows as errors; too large: programs hang.",
     )
-    read_ahead_bytes: int = Field(
-        default=16 << 20,
-        ge=0,
-        le=1 << 30,
-        description="Fetched ahead of a sequential reader. 0: each read waits for the network; too large: memory per open file.",
+    read_ahead_bytes: int = _number(
+        "client",
+        "read_ahead_bytes",
+        "Fetched ahead of a sequential reader. 0: each read waits for the network; too large: memory per open file.",
     )
-    write_window_bytes: int = Field(
-        default=32 << 20,
-        ge=2 << 20,
-        le=128 << 20,
-        description="Written but not yet committed, per open file. Too small: a stream commits often and waits; too large: memory, and long closes.",
+    write_window_bytes: int = _number(
+        "client",
+        "write_window_bytes",
+        "Written but not yet committed, per open file. Too small: a stream commits often and waits; too large: memory, and long closes.",
     )
 
 
@@ -277,8 +277,10 @@ class MountConfig(ClientSettings, DaemonConfig):
     allow_other: bool = Field(
         default=True, description="Other users may use the mount. Needs root, or user_allow_other in /etc/fuse.conf."
     )
-    threads: int = Field(
-        default=2, ge=1, le=64, description="Threads that take requests from the kernel. More than cores gains little."
+    threads: int = _number(
+        "mount",
+        "threads",
+        "Threads that take requests from the kernel. More than cores gains little.",
     )
 
 
@@ -291,14 +293,18 @@ class DashboardConfig(ClientSettings, DaemonConfig):
         default="127.0.0.1:8080",
         description="Where pages, /health and /metrics are served. No authentication: who reaches it sees the cluster, and reads what this process may read.",
     )
-    deadline_ms: int = Field(
+    deadline_ms: int = _number(
+        "client",
+        "deadline_ms",
+        "A listing or read is retried this long. Too small: a fail-over shows as errors; too large: pages hang.",
         default=5000,
-        ge=100,
-        le=60_000,
-        description="A listing or read is retried this long. Too small: a fail-over shows as errors; too large: pages hang.",
+        most=60_000,
     )
-    read_ahead_bytes: int = Field(
-        default=4 << 20, ge=0, le=1 << 26, description="Fetched ahead of each download: its speed, and its memory."
+    read_ahead_bytes: int = _number(
+        "client",
+        "read_ahead_bytes",
+        "Fetched ahead of each download: its speed, and its memory.",
+        default=4 << 20,
     )
     nodes: dict[str, Address] = Field(
         default_factory=dict,

@@ -45,7 +45,7 @@ def _master(config: MasterConfig) -> dict[str, Any]:
         "data_dir": config.data_dir,
         "copies": config.copies,
         "min_copies": config.min_copies,
-        "inline_limit": config.inline_limit_bytes,
+        "inline_limit_bytes": config.inline_limit_bytes,
         "heartbeat_ms": config.heartbeat_ms,
         "election_min_ms": config.election_min_ms,
         "election_max_ms": config.election_max_ms,

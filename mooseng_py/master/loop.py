@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from mooseng_py.config import MasterConfig
 from mooseng_py.errors import MooseError
+from mooseng_py.native import method
 from mooseng_py.observe.logs import Log
 from mooseng_py.proto.cluster_pb2 import ClusterView, Intents, IntentsReply, ViewRequest
 
-from . import methods
 from .planners import HealingBudget, PlannerSettings, plan
 from .planners.plan import is_empty
 
 if TYPE_CHECKING:
     from mooseng_py.native import Node
 
+_VIEW, _INTENTS = method("View"), method("Intents")
 _REQUEST = ViewRequest(with_chunks=True).SerializeToString()
 
 
@@ -29,9 +30,10 @@ class PlannerLoop:
         self._log = log
         self._interval_s = config.plan_interval_ms / 1000
         self._settings = PlannerSettings(
-            healing=HealingBudget(bytes_per_server=config.heal_bytes_per_server, down_ms=config.heal_delay_ms),
+            healing=HealingBudget.of(heals_per_server=config.heals_per_server, down_ms=config.heal_delay_ms),
             orphan_delay_ms=config.orphan_delay_s * 1000,
         )
+        self._told_term = 0
         self._counts: Counter[str] = Counter()
         self._complaint = ""
         self._repairing = False
@@ -71,18 +73,20 @@ class PlannerLoop:
     def _round(self) -> None:
         if not self._node.status().get("is_leader"):
             return
-        view = ClusterView.FromString(self._node.call(methods.VIEW, _REQUEST))
+        view = ClusterView.FromString(self._node.call(_VIEW, _REQUEST))
         if not view.is_leader:
             return
         self._counts["rounds"] += 1
         intents = plan(view, self._settings)
         self._tell(view, intents)
-        if is_empty(intents) or self._stopping.is_set():
+        if (is_empty(intents) and view.term == self._told_term) or self._stopping.is_set():
             return
         self._count(intents)
-        reply = IntentsReply.FromString(self._node.call(methods.INTENTS, intents.SerializeToString()))
+        reply = IntentsReply.FromString(self._node.call(_INTENTS, intents.SerializeToString()))
         if reply.HasField("error"):
             self._complain(reply.error.message)
+        else:
+            self._told_term = view.term
 
     def _tell(self, view: ClusterView, intents: Intents) -> None:
         """When repairs begin, and when nothing is left to repair; not each round in between."""

@@ -18,18 +18,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mooseng_py.errors import IntegrityError, MooseError, NamespaceError, StaleError, make_error
+from mooseng_py.native import method
 from mooseng_py.proto import cluster_pb2
 from mooseng_py.proto.common_pb2 import Error
-
-from . import methods
 
 if TYPE_CHECKING:
     from mooseng_py.native import Node
 
 _PACKAGE = cluster_pb2.DESCRIPTOR.package
 SERVICES = {
-    f"{_PACKAGE}.Cluster": {"View": methods.VIEW, "File": methods.FILE_INFO, "Transfer": methods.TRANSFER},
-    f"{_PACKAGE}.NameSpace": {"Execute": methods.NAME, "Renew": methods.RENEW},
+    f"{_PACKAGE}.Cluster": {"View": method("View"), "File": method("FileInfo"), "Transfer": method("Transfer")},
+    f"{_PACKAGE}.NameSpace": {"Execute": method("Name"), "Renew": method("Renew")},
 }
 # Field 1, length-delimited: where every reply but a view has its error, and nothing else.
 _ERROR_TAG = 0x0A

@@ -13,6 +13,7 @@ from mooseng_py.native._buffers import (
     crc32c_combine,
 )
 from mooseng_py.native._client import Client
+from mooseng_py.native._facts import LIMITS, OPERATIONS, check_settings, method
 from mooseng_py.native._link import Link
 from mooseng_py.native._log import start_log
 from mooseng_py.native._namespace import NameSpaceState
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIGN_BYTES",
+    "LIMITS",
+    "OPERATIONS",
     "AlignedBuffer",
     "ChunkStore",
     "Client",
@@ -36,8 +39,10 @@ __all__ = [
     "NativeObject",
     "Node",
     "NodeRole",
+    "check_settings",
     "crc32c",
     "crc32c_combine",
+    "method",
     "plain_loop",
     "start_log",
 ]

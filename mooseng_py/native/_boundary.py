@@ -36,7 +36,7 @@ except ModuleNotFoundError as error:
 ffi: Any = _library.ffi
 lib: Any = _library.lib
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 _ABI_FACTS = (ABI_VERSION, ffi.sizeof("MngReply"), ffi.sizeof("void *"))
 _STILL_RUNNING = -errno.EINPROGRESS
 

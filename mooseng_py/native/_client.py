@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mooseng_py.native._boundary import check, ffi, lib, readable, take_reply, writable
+from mooseng_py.native._facts import method
 from mooseng_py.native._objects import NativeObject
 
 if TYPE_CHECKING:
     from mooseng_py.native._boundary import Readable, Writable
 
-_METHOD_NAME = 10
+_METHOD_NAME = method("Name")
 _APPEND_BYTES = 1 << 20
 
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 // Rises with every change of a declaration below.
-#define MNG_ABI_VERSION 3
+#define MNG_ABI_VERSION 4
 
 // What `mng_start` can make.
 #define MNG_ROLE_MASTER 1
@@ -88,6 +88,21 @@ void mng_reply_free(struct MngReply *reply);
 // `config` is readable for `len` bytes.
 int64_t mng_log_start(const uint8_t *config,
                       uint64_t len);
+
+// What the library says of itself, as JSON: `{"methods": {name: number}, "operations": [{"name", "number", "kind",
+// "once", "level"}, ...], "limits": {role: {setting: {"least", "most", "default"}}}}`.
+//
+// # Safety
+// `reply` is writable.
+int64_t mng_facts(struct MngReply *reply);
+
+// Refuse what `mng_start` would refuse of the `config` of a node or a client alone; opens nothing. Returns 0.
+//
+// # Safety
+// `config` is readable for `len` bytes.
+int64_t mng_check(uint32_t role,
+                  const uint8_t *config,
+                  uint64_t len);
 
 // Start a node, a client, a chunk store or a name space: `role` is one of MNG_ROLE_*, `config` JSON. Returns its
 // handle once it works.

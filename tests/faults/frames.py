@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from mooseng_py.native import crc32c
+from mooseng_py.native import crc32c, method
 from mooseng_py.proto import common_pb2
 
 REQUEST, REPLY, FAILURE, PUSH = 1, 2, 3, 4
-HELLO, PING = 1, 2
+HELLO, PING = method("Hello"), method("Ping")
 HEADER_BYTES = 24
 PROTOCOL = 2
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mooseng_py.demo.harness import free_port_offset, wait_until
+from mooseng_py.native import method
 from mooseng_py.observe.probe import Answer, probe
 from mooseng_py.proto import cluster_pb2
 from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import Raw
 
 NAMES = (1, 2, 3)
-TRANSFER = 34
+TRANSFER = method("Transfer")
 
 
 class Masters:

@@ -14,6 +14,7 @@ import pytest
 
 from mooseng_py.demo.harness import wait_until
 from mooseng_py.errors import MooseError, UnavailableError
+from mooseng_py.native import method
 from mooseng_py.proto import name_pb2
 from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import FAILURE, Raw
@@ -131,7 +132,7 @@ def test_an_isolated_leader_answers_nothing_once_its_lease_is_over(net: Net) -> 
     with Raw(net.masters.address(old)) as raw:
         # Without the session that it refuses: straight to its state.
         request = name_pb2.NameRequest(lookup=name_pb2.Lookup(parent=1, name=b"known"))
-        answer = raw.ask(10, request)
+        answer = raw.ask(method("Name"), request)
         error = answer.error if answer.kind == FAILURE else name_pb2.NameReply.FromString(answer.message).error
         assert error.errno, "it answered a read without a lease"
     assert not net.masters.health(old).details.get("ready"), "it must not claim to be ready"

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from mooseng_py.demo.harness import wait_until
+from mooseng_py.native import method
 from mooseng_py.proto import raft_pb2
 from tests.faults.frames import FAILURE, REPLY, Raw, hello
 from tests.faults.masters import NAMES, Masters
 from tests.faults.tracing import all_traced, injected
 
-VOTE, STATUS = 61, 64
+VOTE, STATUS = method("RaftVote"), method("RaftStatus")
 MASTER = 1
 CALL = re.compile(r"(?P<tid>\d+) +(?P<call>\w+)\((?P<arguments>.*)")
 RESUMED = re.compile(r"(?P<tid>\d+) +<\.\.\. (?P<call>\w+) resumed>.*= 0")

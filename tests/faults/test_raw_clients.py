@@ -19,32 +19,33 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, wait_until
+from mooseng_py.native import method
 from mooseng_py.proto import cluster_pb2, common_pb2, data_pb2, name_pb2, raft_pb2
 from mooseng_py.sdk import connect
 from tests.faults.frames import FAILURE, HELLO, PING, REPLY, Raw, frame, hello
 
 METHODS: dict[int, type[Message]] = {
-    10: name_pb2.NameRequest,
-    11: name_pb2.RenewSession,
-    20: cluster_pb2.ServerHello,
-    21: cluster_pb2.Inventory,
-    22: cluster_pb2.Heartbeat,
-    23: cluster_pb2.ServerCommand,
-    24: cluster_pb2.CommandResult,
-    30: cluster_pb2.ViewRequest,
-    31: cluster_pb2.FileInfoRequest,
-    33: cluster_pb2.Intents,
-    40: data_pb2.ChunkWrite,
-    41: data_pb2.ChunkTrim,
-    42: data_pb2.ChunkSync,
-    43: data_pb2.ChunkRead,
-    44: data_pb2.ChunkMap,
-    60: raft_pb2.AppendRequest,
-    61: raft_pb2.VoteRequest,
-    62: raft_pb2.SnapshotPiece,
-    63: raft_pb2.TransferRequest,
-    64: raft_pb2.RaftStatusRequest,
-    65: raft_pb2.JoinRequest,
+    method("Name"): name_pb2.NameRequest,
+    method("Renew"): name_pb2.RenewSession,
+    method("ServerHello"): cluster_pb2.ServerHello,
+    method("Inventory"): cluster_pb2.Inventory,
+    method("Heartbeat"): cluster_pb2.Heartbeat,
+    method("ServerCommand"): cluster_pb2.ServerCommand,
+    method("CommandResult"): cluster_pb2.CommandResult,
+    method("View"): cluster_pb2.ViewRequest,
+    method("FileInfo"): cluster_pb2.FileInfoRequest,
+    method("Intents"): cluster_pb2.Intents,
+    method("ChunkWrite"): data_pb2.ChunkWrite,
+    method("ChunkTrim"): data_pb2.ChunkTrim,
+    method("ChunkSync"): data_pb2.ChunkSync,
+    method("ChunkRead"): data_pb2.ChunkRead,
+    method("ChunkMap"): data_pb2.ChunkMap,
+    method("RaftAppend"): raft_pb2.AppendRequest,
+    method("RaftVote"): raft_pb2.VoteRequest,
+    method("RaftSnapshot"): raft_pb2.SnapshotPiece,
+    method("RaftTransfer"): raft_pb2.TransferRequest,
+    method("RaftStatus"): raft_pb2.RaftStatusRequest,
+    method("RaftJoin"): raft_pb2.JoinRequest,
 }
 NUMBERS = [0, 1, 2, 4095, 4096, (1 << 26) - 1, 1 << 26, (1 << 31) - 1, (1 << 32) - 1, 1 << 63, (1 << 64) - 1]
 NAMES = [b"", b".", b"..", b"/", b"a/b", b"\0", b"x" * 255, b"x" * 256, b"\xff\xfe", b"y" * 5000]
@@ -134,7 +135,7 @@ def test_a_connection_begins_with_one_hello_of_this_protocol_and_cluster(cluster
             hello(protocol=1): 93,
             hello(protocol=3): 93,
             hello(cluster_id="others"): 78,  # EREMCHG
-            frame(10, name_pb2.NameRequest(statfs=name_pb2.StatFs()).SerializeToString()): 71,
+            frame(method("Name"), name_pb2.NameRequest(statfs=name_pb2.StatFs()).SerializeToString()): 71,
         }.items():
             with Raw(address, greet=False) as raw:
                 raw.send(first)
@@ -147,13 +148,13 @@ def test_a_connection_begins_with_one_hello_of_this_protocol_and_cluster(cluster
             again = raw.answer_or_end()
             assert again is None or again.kind == FAILURE
         with Raw(address) as raw:
-            for method in (0, 3, 99, 65535):
-                raw.send(frame(method))
+            for number in (0, 3, 99, 65535):
+                raw.send(frame(number))
                 assert raw.answer().error.errno == 95  # EOPNOTSUPP
 
 
 def test_a_frame_cut_anywhere_and_then_silence_holds_nobody_up(cluster: Cluster) -> None:
-    whole = hello() + frame(10, name_pb2.NameRequest(getattr=name_pb2.GetAttr(inode=1)).SerializeToString())
+    whole = hello() + frame(method("Name"), name_pb2.NameRequest(getattr=name_pb2.GetAttr(inode=1)).SerializeToString())
     with contextlib.ExitStack() as stack:
         for address in addresses(cluster):
             for cut in range(len(whole)):
@@ -216,15 +217,15 @@ def test_nonsense_for_every_method_is_answered(cluster: Cluster, seed: int) -> N
     dice = random.Random(seed)
     for address in addresses(cluster):
         for _ in range(12):
-            for method, kind in METHODS.items():
+            for number, kind in METHODS.items():
                 data = bytearray(arbitrary(kind(), dice).SerializeToString())
                 if data and dice.random() < 0.3:
                     data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
                 payload = dice.choice([b"", b"", bytes(1), bytes(4096), bytes(5000)])
                 # The role of a client: the others' words would be believed until they can be authenticated.
                 with Raw(address) as raw:
-                    answer = raw.ask(method, bytes(data), payload)
-                assert (answer.method, answer.request_id) == (method, 7)
+                    answer = raw.ask(number, bytes(data), payload)
+                assert (answer.method, answer.request_id) == (number, 7)
                 if answer.kind == FAILURE:
                     assert answer.error.errno > 0
                     assert answer.error.message
@@ -237,31 +238,41 @@ def test_chunk_requests_beyond_the_edges_are_refused_by_name(cluster: Cluster) -
     for chunk_id, version in [(0, 0), (0, 1), (1 << 63, top), ((1 << 64) - 1, top), ((1 << 64) - 1, 0)]:
         chunk = common_pb2.ChunkRef(id=chunk_id, version=version)
         requests += [
-            (43, data_pb2.ChunkRead(chunk=chunk, offset=0, length=4096), b""),
-            (44, data_pb2.ChunkMap(chunk=chunk, fence=True), b""),
-            (41, data_pb2.ChunkTrim(chunk=chunk, length=top), b""),
-            (42, data_pb2.ChunkSync(chunk=chunk, boot_id=1), b""),
+            (method("ChunkRead"), data_pb2.ChunkRead(chunk=chunk, offset=0, length=4096), b""),
+            (method("ChunkMap"), data_pb2.ChunkMap(chunk=chunk, fence=True), b""),
+            (method("ChunkTrim"), data_pb2.ChunkTrim(chunk=chunk, length=top), b""),
+            (method("ChunkSync"), data_pb2.ChunkSync(chunk=chunk, boot_id=1), b""),
         ]
     one = common_pb2.ChunkRef(id=77, version=1)
     for offset, length in [(top, top), (1, top), (top, 1), (1 << 26, 1), ((1 << 26) - 1, 2), (0, (1 << 20) + 1)]:
-        requests.append((43, data_pb2.ChunkRead(chunk=one, offset=offset, length=length), b""))
+        requests.append((method("ChunkRead"), data_pb2.ChunkRead(chunk=one, offset=offset, length=length), b""))
         requests.append(
-            (40, data_pb2.ChunkWrite(chunk=one, offset=offset, length=length, crcs=b"abcd", create=True), b"x")
+            (
+                method("ChunkWrite"),
+                data_pb2.ChunkWrite(chunk=one, offset=offset, length=length, crcs=b"abcd", create=True),
+                b"x",
+            )
         )
     chain = [common_pb2.Replica(server_id=i, address="127.0.0.1:1") for i in range(10_000)]
-    requests.append((40, data_pb2.ChunkWrite(chunk=one, length=1, crcs=bytes(4), chain=chain, create=True), b"x"))
-    requests.append((40, data_pb2.ChunkWrite(chunk=one, length=1, crcs=bytes(4), create=True), b"x"))  # wrong CRC
-    requests.append((40, data_pb2.ChunkWrite(chunk=one, length=4096, crcs=bytes(4), create=True), b""))
+    requests.append(
+        (method("ChunkWrite"), data_pb2.ChunkWrite(chunk=one, length=1, crcs=bytes(4), chain=chain, create=True), b"x")
+    )
+    requests.append(
+        (method("ChunkWrite"), data_pb2.ChunkWrite(chunk=one, length=1, crcs=bytes(4), create=True), b"x")
+    )  # wrong CRC
+    requests.append(
+        (method("ChunkWrite"), data_pb2.ChunkWrite(chunk=one, length=4096, crcs=bytes(4), create=True), b"")
+    )
     with Raw(chunkserver) as raw:
-        for method, message, payload in requests:
-            error = raw.ask(method, message, payload).error
+        for number, message, payload in requests:
+            error = raw.ask(number, message, payload).error
             assert error.errno in (2, 22, 74, 116, 90, 5), (message, error)
 
 
 def test_wrong_names_are_refused_as_posix_says(cluster: Cluster) -> None:
     with Raw(addresses(cluster)[0]) as raw:
         register = name_pb2.NameRequest(register_session=name_pb2.RegisterSession(name="raw"))
-        session = name_pb2.NameReply.FromString(raw.ask(10, register).message).session
+        session = name_pb2.NameReply.FromString(raw.ask(method("Name"), register).message).session
         expected = {
             b"": (2, 22),
             b".": (17, 22),
@@ -275,10 +286,10 @@ def test_wrong_names_are_refused_as_posix_says(cluster: Cluster) -> None:
             request = name_pb2.NameRequest(
                 session=session, op_id=op_id, mkdir=name_pb2.MkDir(parent=1, name=name, mode=0o755)
             )
-            reply = name_pb2.NameReply.FromString(raw.ask(10, request).message)
+            reply = name_pb2.NameReply.FromString(raw.ask(method("Name"), request).message)
             assert reply.error.errno in errnos, (name, reply.error)
         page = name_pb2.NameRequest(readdir=name_pb2.ReadDir(inode=1, cookie=0, max_entries=(1 << 32) - 1, plus=True))
-        assert len(name_pb2.NameReply.FromString(raw.ask(10, page).message).entries) < 10
+        assert len(name_pb2.NameReply.FromString(raw.ask(method("Name"), page).message).entries) < 10
 
 
 def test_thousands_of_silent_connections_leave_room_for_honest_ones(cluster: Cluster) -> None:
@@ -299,8 +310,8 @@ def test_thousands_of_silent_connections_leave_room_for_honest_ones(cluster: Clu
 def test_grpc_refuses_garbage_and_goes_on(cluster: Cluster) -> None:
     dice = random.Random(5)
     with grpc.insecure_channel(f"127.0.0.1:{9431 + cluster.port_offset}") as channel:
-        for method in ("NameSpace/Execute", "NameSpace/Renew", "Cluster/View", "Cluster/File", "Cluster/Transfer"):
-            call = channel.unary_unary(f"/mooseng.v1.{method}", None, None)
+        for path in ("NameSpace/Execute", "NameSpace/Renew", "Cluster/View", "Cluster/File", "Cluster/Transfer"):
+            call = channel.unary_unary(f"/mooseng.v1.{path}", None, None)
             for _ in range(30):
                 with contextlib.suppress(grpc.RpcError):
                     call(dice.randbytes(dice.choice([0, 1, 10, 1000])), timeout=10)

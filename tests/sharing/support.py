@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, cast
 import pytest
 
 from mooseng_py.demo.harness import Cluster, free_port_offset, wait_until
-from mooseng_py.native import crc32c
+from mooseng_py.native import OPERATIONS, crc32c, method
 from mooseng_py.proto import common_pb2, data_pb2, name_pb2
 from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import FAILURE, Answer, Raw
@@ -29,10 +29,9 @@ KIB, MIB = 1 << 10, 1 << 20
 BLOCK = 4096
 SERVERS = ("chunkserver-1", "chunkserver-2", "chunkserver-3")
 
-NAME, RENEW = 10, 11
-WRITE, TRIM, SYNC, READ, MAP = 40, 41, 42, 43, 44
-# Operations that change nothing need no number of their own.
-_READS = {"lookup", "getattr", "get_chunks", "resolve", "statfs"}
+NAME, RENEW = method("Name"), method("Renew")
+WRITE, TRIM, SYNC, READ, MAP = (method(f"Chunk{name}") for name in ("Write", "Trim", "Sync", "Read", "Map"))
+_ONCE = {operation.name for operation in OPERATIONS if operation.once}
 
 
 # ---- one face for mounts and connections --------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class FramesClient:
         """One operation. Raises: Refused."""
         ((field, message),) = operation.items()
         with self.lock:
-            number = 0 if field in _READS else next(self.numbers)
+            number = next(self.numbers) if field in _ONCE else 0
             who = common_pb2.Credentials(uid=os.geteuid(), gid=os.getegid(), groups=os.getgroups())
             request = name_pb2.NameRequest(session=self.session, op_id=number, creds=who, **{field: message})
             reply = name_pb2.NameReply.FromString(checked(self.raw.ask(NAME, request)).message)

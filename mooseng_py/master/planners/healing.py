@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mooseng_py.proto.cluster_pb2 import ChunkState, ChunkTrouble, ClusterView, DropIntent, HealIntent, ServerView
+from mooseng_py.proto.cluster_pb2 import (
+    ChunkState,
+    ChunkTrouble,
+    ClusterView,
+    DropIntent,
+    HealIntent,
+    HealPolicy,
+    ServerView,
+)
 
 from .weights import CHUNK_BYTES, free_bytes, takes_chunks
 
 # What the smallest copy counts as: even an empty one costs commits, syncs and round trips.
 _LEAST_COST_BYTES = 4 << 20
+# Copies in the whole cluster at a time, as a multiple of those of one server.
+_SERVERS_AT_ONCE = 2
 
 
 def cost_bytes(chunk: ChunkState) -> int:
@@ -26,16 +36,31 @@ def cost_bytes(chunk: ChunkState) -> int:
 class HealingBudget:
     """What healing may use.
 
-    `bytes_per_server`: being copied from or to one server at a time; more slows clients down. `quiet_ms`: a large chunk
+    `heals_per_server`: copies that the leader makes at a time from or to one server; more slow clients down.
+    `bytes_per_server`: named to the leader at a time, so that it never waits for the next round. `quiet_ms`: a large chunk
     written to more recently is left alone, unless one copy is left; a small one is copied in the time of a few writes,
     and some are never left alone for so long. `down_ms`: a server silent for longer is not waited for; shorter makes
     copies for every restart.
     """
 
+    heals_per_server: int = 2
     bytes_per_server: int = 256 << 20
     quiet_ms: int = 1000
     down_ms: int = 10_000
     drops: int = 1000
+
+    @classmethod
+    def of(cls, *, heals_per_server: int, down_ms: int) -> HealingBudget:
+        """What an operator decides; twice as much is named as can run."""
+        return cls(
+            heals_per_server=heals_per_server, bytes_per_server=2 * heals_per_server * CHUNK_BYTES, down_ms=down_ms
+        )
+
+    def policy(self) -> HealPolicy:
+        """What of it the leader carries out itself."""
+        return HealPolicy(
+            delay_ms=self.down_ms, per_server=self.heals_per_server, running=_SERVERS_AT_ONCE * self.heals_per_server
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,10 @@ def plan(cluster: ClusterView, settings: PlannerSettings) -> Intents:
         heal=healing.heal,
         drop=healing.drop,
         delete=plan_deletion(cluster, delay_ms=settings.orphan_delay_ms),
+        healing=settings.healing.policy(),
     )
 
 
 def is_empty(intents: Intents) -> bool:
+    """Whether nothing is to be done; the policy, which each message carries, does not count."""
     return not (intents.weights or intents.heal or intents.drop or intents.delete)

@@ -1,4 +1,4 @@
-//! What every native crate stands on: aligned buffers, CRC-32C, errors, limits. No I/O, no threads, no clock but `time`.
+//! What every native crate stands on: aligned buffers, CRC-32C, errors, limits, bounds of settings. No I/O, no threads, no clock but `time`.
 
 pub mod buffer;
 pub mod crc;
@@ -6,6 +6,7 @@ pub mod error;
 pub mod limits;
 pub mod modes;
 pub mod random;
+pub mod setting;
 pub mod time;
 
 pub use buffer::{Buffer, BufferPool};

@@ -20,5 +20,7 @@ pub const MAX_SYMLINKS: usize = 40;
 pub const MAX_LINKS: u32 = 65_000;
 /// Default for how many bytes of a small file lie in its inode.
 pub const INLINE_LIMIT_BYTES: u32 = 8192;
+/// And the most: a batch of such writes must still fit in frames.
+pub const MAX_INLINE_BYTES: u32 = 64 << 10;
 /// Largest file: chunk indexes fit in 26 bits.
 pub const MAX_FILE_BYTES: u64 = 1 << 52;

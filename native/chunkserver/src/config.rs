@@ -34,45 +34,37 @@ pub struct ChunkServerConfig {
     /// One directory per disk.
     pub disks: Vec<PathBuf>,
     /// Larger than a third of the masters' server timeout and a hiccup counts as a death; smaller only costs messages.
-    #[serde(default = "heartbeat_ms")]
+    #[serde(default = "default::heartbeat_ms")]
     pub heartbeat_ms: u64,
     #[serde(default)]
     pub direct_io: DirectIo,
     /// Kept free on each disk for checksum tables and for deletes; too small and a full disk cannot even tidy up.
-    #[serde(default = "reserve_bytes")]
+    #[serde(default = "default::reserve_bytes")]
     pub reserve_bytes: u64,
     /// Stored bytes verified in the background, MiB each second; 0 switches scrubbing off.
-    #[serde(default = "scrub_mb_s")]
+    #[serde(default = "default::scrub_mb_s")]
     pub scrub_mb_s: u64,
     /// Payload bytes of requests and replies in memory at a time, half for each. Too small and writers wait for each
     /// other; too large and many writers before one stalled disk take the memory of the process.
-    #[serde(default = "payload_budget_bytes")]
+    #[serde(default = "default::payload_budget_bytes")]
     pub payload_budget_bytes: u64,
 }
 
-fn heartbeat_ms() -> u64 {
-    1000
-}
-
-fn reserve_bytes() -> u64 {
-    256 << 20
-}
-
-fn scrub_mb_s() -> u64 {
-    8
-}
-
-fn payload_budget_bytes() -> u64 {
-    512 << 20
+base::numbers! { ChunkServerConfig,
+    given { server_id: 1, 65_535; }
+    default {
+        heartbeat_ms = 1000, 100, 60_000;
+        reserve_bytes = 256 << 20, 0, 1 << 50;
+        scrub_mb_s = 8, 0, 10_000;
+        payload_budget_bytes = 512 << 20, 160 << 20, 1 << 40;
+    }
 }
 
 impl ChunkServerConfig {
     /// One sentence about the first setting that cannot work.
     pub fn check(&self) -> Result<()> {
         let refuse = |sentence: String| Err(Error::namespace(libc::EINVAL, sentence));
-        if self.server_id == 0 {
-            return refuse("server_id is 0; number the chunkservers from 1".to_string());
-        }
+        base::setting::check(NUMBERS, self)?;
         if self.masters.is_empty() {
             return refuse("masters is empty; name at least one master as host:port".to_string());
         }
@@ -91,17 +83,6 @@ impl ChunkServerConfig {
         }
         if self.disks.is_empty() {
             return refuse("disks is empty; name at least one directory for chunks".to_string());
-        }
-        if !(10..=60_000).contains(&self.heartbeat_ms) {
-            return refuse(format!("heartbeat_ms is {}; choose 10 to 60000", self.heartbeat_ms));
-        }
-        if !((160 << 20)..=(1 << 40)).contains(&self.payload_budget_bytes) {
-            return refuse(format!(
-                "payload_budget_bytes is {}; choose {} to {}",
-                self.payload_budget_bytes,
-                160u64 << 20,
-                1u64 << 40
-            ));
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ mod server;
 mod standing;
 mod turns;
 
-pub use config::{ChunkServerConfig, DirectIo};
+pub use config::{ChunkServerConfig, DirectIo, NUMBERS};
 pub use memory::{memory, with_memories};
 pub use metrics::Metric;
 pub use node::disk_statuses;

@@ -8,7 +8,7 @@ pub mod file;
 mod metrics;
 mod peers;
 
-pub use config::ClientConfig;
+pub use config::{ClientConfig, NUMBERS};
 pub use drive::ReadData;
 pub use drive::engine::{Engine, OpenFlags};
 pub use metrics::Metric;

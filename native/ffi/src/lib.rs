@@ -2,6 +2,7 @@
 //! A result is a count, or -errno with the text in `mng_last_error`. Panics never cross, no call runs after a fork
 //! (-ECHILD). The library keeps no pointer after it returned, except across -EINPROGRESS (see `mng_wait`).
 
+mod facts;
 mod files;
 mod guard;
 mod logging;
@@ -20,7 +21,7 @@ use guard::guard;
 use memory::{MngReply, bytes, bytes_mut};
 
 /// Rises with every change of a declaration below.
-pub const MNG_ABI_VERSION: u32 = 3;
+pub const MNG_ABI_VERSION: u32 = 4;
 
 /// What `mng_start` can make.
 pub const MNG_ROLE_MASTER: u32 = 1;
@@ -151,6 +152,30 @@ pub unsafe extern "C" fn mng_log_start(config: *const u8, len: u64) -> i64 {
     guard(|| {
         // SAFETY: as promised by the caller.
         logging::start(unsafe { bytes(config, len) }?)?;
+        Ok(0)
+    })
+}
+
+/// What the library says of itself, as JSON: `{"methods": {name: number}, "operations": [{"name", "number", "kind",
+/// "once", "level"}, ...], "limits": {role: {setting: {"least", "most", "default"}}}}`.
+///
+/// # Safety
+/// `reply` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mng_facts(reply: *mut MngReply) -> i64 {
+    // SAFETY: as promised by the caller.
+    guard(|| unsafe { memory::give(reply, facts::facts().to_string().into_bytes()) })
+}
+
+/// Refuse what `mng_start` would refuse of the `config` of a node or a client alone; opens nothing. Returns 0.
+///
+/// # Safety
+/// `config` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mng_check(role: u32, config: *const u8, len: u64) -> i64 {
+    guard(|| {
+        // SAFETY: as promised by the caller.
+        objects::check(role, unsafe { bytes(config, len) }?)?;
         Ok(0)
     })
 }

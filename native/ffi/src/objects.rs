@@ -10,10 +10,10 @@ use std::time::Duration;
 use base::time::Deadline;
 use base::{Error, Result};
 use chunk::{DirectIo, Store, StoreConfig};
-use chunkserver::ChunkServer;
+use chunkserver::{ChunkServer, ChunkServerConfig};
 use client::{ClientConfig, Engine};
 use fuse::{Mount, MountConfig};
-use master::Master;
+use master::{Master, MasterConfig};
 use meta::State;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -24,8 +24,6 @@ use wire::proto::Hello;
 use wire::{Link, LinkConfig};
 
 use crate::{files, roles};
-
-const DEFAULT_FUSE_THREADS: u64 = 2;
 
 type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 
@@ -79,6 +77,21 @@ pub async fn start(role: u32, config: Vec<u8>) -> Result<Object> {
             Ok(Object::Link(link, timeout))
         }
         _ => Err(Error::namespace(libc::EINVAL, format!("role {role} is not one of this library"))),
+    }
+}
+
+/// Refuse what `start` refuses of a node's or a client's configuration alone. Opens nothing.
+pub fn check(role: u32, config: &[u8]) -> Result<()> {
+    match role {
+        roles::MASTER => parse::<MasterConfig>("master", config)?.check(),
+        roles::CHUNKSERVER => parse::<ChunkServerConfig>("chunkserver", config)?.check(),
+        roles::CLIENT => parse::<ClientConfig>("client", config)?.check(),
+        roles::MOUNT => {
+            let (client, mount) = mount_configs(config)?;
+            client.check()?;
+            mount.check()
+        }
+        _ => Err(Error::namespace(libc::EINVAL, format!("role {role} has no settings to check"))),
     }
 }
 
@@ -191,7 +204,7 @@ fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
         Value::Bool(allow_other) => allow_other,
         _ => return Err(refuse("allow_other must be true or false")),
     };
-    let threads = config.remove("threads").unwrap_or(json!(DEFAULT_FUSE_THREADS)).as_u64();
+    let threads = config.remove("threads").unwrap_or(json!(fuse::default_threads())).as_u64();
     let threads = threads.and_then(|threads| usize::try_from(threads).ok());
     let client: ClientConfig =
         serde_json::from_value(Value::Object(config)).map_err(|error| refuse(&error.to_string()))?;

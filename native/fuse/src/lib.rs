@@ -16,4 +16,4 @@ mod notices;
 mod pages;
 
 pub use metrics::Metric;
-pub use mount::{Mount, MountConfig};
+pub use mount::{Mount, MountConfig, NUMBERS, default_threads};

@@ -26,7 +26,6 @@ const BUSY_RETRY: Duration = Duration::from_millis(100);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough to keep several chunk fetches under way; the kernel's usual 128 KiB allow none.
 const READ_AHEAD_KIB: u32 = 4096;
-const MAX_THREADS: usize = 16;
 
 #[derive(Clone, Debug)]
 pub struct MountConfig {
@@ -37,6 +36,17 @@ pub struct MountConfig {
     pub threads: usize,
     /// The source that mount(8) and df(1) show.
     pub fs_name: String,
+}
+
+base::numbers! { MountConfig,
+    given {}
+    default {
+        threads = 2, 1, 16;
+    }
+}
+
+pub fn default_threads() -> usize {
+    default::threads()
 }
 
 /// A mounted file system. Dropping it unmounts too, but only `stop` waits and tells.
@@ -50,7 +60,7 @@ pub struct Mount {
 impl Mount {
     /// Mount, and return when the file system answers there. `runtime` carries out the requests.
     pub async fn start(engine: Arc<Engine>, runtime: Handle, config: MountConfig) -> Result<Mount> {
-        check(&config)?;
+        config.check()?;
         let core = Arc::new(Core::new(engine, runtime));
         let options = options(&config);
         let adapter = Adapter { core: core.clone() };
@@ -181,16 +191,16 @@ enum Unmounted {
     Detached,
 }
 
-fn check(config: &MountConfig) -> Result<()> {
-    if !(1..=MAX_THREADS).contains(&config.threads) {
-        let why = format!("threads must be between 1 and {MAX_THREADS}, not {}", config.threads);
-        return Err(Error::namespace(libc::EINVAL, why));
+impl MountConfig {
+    /// One sentence about the first setting that cannot work.
+    pub fn check(&self) -> Result<()> {
+        base::setting::check(NUMBERS, self)?;
+        if self.fs_name.is_empty() || self.fs_name.contains([',', '\0', '\\']) {
+            let why = format!("the file system name {:?} must not be empty or hold a comma", self.fs_name);
+            return Err(Error::namespace(libc::EINVAL, why));
+        }
+        Ok(())
     }
-    if config.fs_name.is_empty() || config.fs_name.contains([',', '\0', '\\']) {
-        let why = format!("the file system name {:?} must not be empty or hold a comma", config.fs_name);
-        return Err(Error::namespace(libc::EINVAL, why));
-    }
-    Ok(())
 }
 
 fn options(config: &MountConfig) -> Config {
@@ -231,12 +241,12 @@ mod tests {
 
     #[test]
     fn a_comma_cannot_smuggle_in_a_mount_option() {
-        assert_eq!(check(&config(2, "a,suid")).unwrap_err().errno, libc::EINVAL);
-        assert!(check(&config(2, "mooseng")).is_ok());
+        assert_eq!(config(2, "a,suid").check().unwrap_err().errno, libc::EINVAL);
+        assert!(config(2, "mooseng").check().is_ok());
     }
 
     #[test]
     fn a_number_of_threads_out_of_range_is_refused() {
-        assert!(check(&config(0, "mooseng")).unwrap_err().message.contains("between 1 and 16"));
+        assert!(config(0, "mooseng").check().unwrap_err().message.contains("threads is 0; it must be 1 to 16"));
     }
 }

@@ -19,74 +19,53 @@ pub struct MasterConfig {
     /// All masters, this one included, by node id.
     pub peers: BTreeMap<u32, String>,
     pub data_dir: PathBuf,
-    #[serde(default = "three")]
+    #[serde(default = "default::copies")]
     pub copies: u32,
     /// A write set may shrink to this many copies. 1 loses acknowledged data with one disk; `copies` stops writers at the first failure.
-    #[serde(default = "two")]
+    #[serde(default = "default::min_copies")]
     pub min_copies: u32,
-    #[serde(default = "inline_limit")]
-    pub inline_limit: u32,
-    #[serde(default = "heartbeat_ms")]
+    #[serde(default = "default::inline_limit_bytes")]
+    pub inline_limit_bytes: u32,
+    #[serde(default = "default::heartbeat_ms")]
     pub heartbeat_ms: u64,
     /// Too small: elections under load. Too large: a dead leader is noticed late.
-    #[serde(default = "election_min_ms")]
+    #[serde(default = "default::election_min_ms")]
     pub election_min_ms: u64,
-    #[serde(default = "election_max_ms")]
+    #[serde(default = "default::election_max_ms")]
     pub election_max_ms: u64,
     /// Raft entries between snapshots. Small: more disk work. Large: longer restarts.
-    #[serde(default = "snapshot_every")]
+    #[serde(default = "default::snapshot_every")]
     pub snapshot_every: u64,
-    #[serde(default = "segment_bytes")]
+    #[serde(default = "default::segment_bytes")]
     pub segment_bytes: u64,
     /// A silent client loses its open files after this long.
-    #[serde(default = "session_timeout_ms")]
+    #[serde(default = "default::session_timeout_ms")]
     pub session_timeout_ms: u64,
     /// A silent chunkserver takes no new chunks after this long.
-    #[serde(default = "server_timeout_ms")]
+    #[serde(default = "default::server_timeout_ms")]
     pub server_timeout_ms: u64,
     /// Entries of the log on their way at a time. More make batches smaller and each change dearer: eight mounted writers
     /// make 18 % more files with 1 than with 2, for 17 % less CPU each (docs/performance/metadata.md).
-    #[serde(default = "commit_window")]
+    #[serde(default = "default::commit_window")]
     pub commit_window: usize,
 }
 
-fn three() -> u32 {
-    3
+base::numbers! { MasterConfig,
+    given { node_id: 1, 255; }
+    default {
+        copies = 3, 1, meta::MAX_COPIES as u64;
+        min_copies = 2, 1, meta::MAX_COPIES as u64;
+        inline_limit_bytes = base::limits::INLINE_LIMIT_BYTES as u64, 0, base::limits::MAX_INLINE_BYTES as u64;
+        heartbeat_ms = 100, 10, 5000;
+        election_min_ms = 500, 50, 60_000;
+        election_max_ms = 1000, 100, 120_000;
+        snapshot_every = 100_000, 100, 100_000_000;
+        segment_bytes = 64 << 20, 1 << 20, 1 << 30;
+        session_timeout_ms = 60_000, 1000, 3_600_000;
+        server_timeout_ms = 3000, 500, 600_000;
+        commit_window = 1, 1, 64;
+    }
 }
-fn two() -> u32 {
-    2
-}
-fn inline_limit() -> u32 {
-    base::limits::INLINE_LIMIT_BYTES
-}
-fn heartbeat_ms() -> u64 {
-    100
-}
-fn election_min_ms() -> u64 {
-    500
-}
-fn election_max_ms() -> u64 {
-    1000
-}
-fn snapshot_every() -> u64 {
-    100_000
-}
-fn segment_bytes() -> u64 {
-    64 << 20
-}
-fn session_timeout_ms() -> u64 {
-    60_000
-}
-fn server_timeout_ms() -> u64 {
-    3000
-}
-
-fn commit_window() -> usize {
-    1
-}
-
-/// Largest inline limit: a batch of such writes must still fit in frames.
-const MAX_INLINE_BYTES: u32 = 64 << 10;
 
 impl MasterConfig {
     pub fn from_json(text: &str) -> Result<MasterConfig> {
@@ -101,9 +80,7 @@ impl MasterConfig {
         if self.cluster_id.is_empty() {
             return Err(refused("cluster_id is empty; give all nodes of the cluster the same one"));
         }
-        if self.node_id == 0 {
-            return Err(refused("node_id is 0; masters are numbered from 1"));
-        }
+        base::setting::check(NUMBERS, self).map_err(|error| refused(error.message))?;
         match self.peers.get(&self.node_id) {
             Some(address) if *address == self.advertise => {}
             Some(address) => {
@@ -116,19 +93,10 @@ impl MasterConfig {
                 return Err(refused(format!("peers lacks node {}; it must list every master", self.node_id)));
             }
         }
-        if !(1..=meta::MAX_COPIES as u32).contains(&self.copies) {
-            return Err(refused(format!("copies is {}; it must be 1 to {}", self.copies, meta::MAX_COPIES)));
+        if self.min_copies > self.copies {
+            return Err(refused(format!("min_copies ({}) must be at most copies ({})", self.min_copies, self.copies)));
         }
-        if !(1..=self.copies).contains(&self.min_copies) {
-            return Err(refused(format!(
-                "min_copies is {}; it must be 1 to copies ({})",
-                self.min_copies, self.copies
-            )));
-        }
-        if self.inline_limit > MAX_INLINE_BYTES {
-            return Err(refused(format!("inline_limit is {}; at most {MAX_INLINE_BYTES}", self.inline_limit)));
-        }
-        if self.heartbeat_ms == 0 || self.election_min_ms < 2 * self.heartbeat_ms {
+        if self.election_min_ms < 2 * self.heartbeat_ms {
             return Err(refused(format!(
                 "election_min_ms ({}) must be at least twice heartbeat_ms ({})",
                 self.election_min_ms, self.heartbeat_ms
@@ -139,15 +107,6 @@ impl MasterConfig {
                 "election_max_ms ({}) must be above election_min_ms ({})",
                 self.election_max_ms, self.election_min_ms
             )));
-        }
-        if self.session_timeout_ms < 200 {
-            return Err(refused(format!("session_timeout_ms is {}; at least 200", self.session_timeout_ms)));
-        }
-        if !(1..=64).contains(&self.commit_window) {
-            return Err(refused(format!("commit_window is {}; it must be 1 to 64", self.commit_window)));
-        }
-        if self.server_timeout_ms < 200 {
-            return Err(refused(format!("server_timeout_ms is {}; at least 200", self.server_timeout_ms)));
         }
         Ok(())
     }
@@ -170,7 +129,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"cluster_id":"c","node_id":1,"listen":"127.0.0.1:9421","advertise":"127.0.0.1:9421",
-        "peers":{"1":"127.0.0.1:9421"},"data_dir":"/d","copies":3,"min_copies":2,"inline_limit":8192,"heartbeat_ms":100,
+        "peers":{"1":"127.0.0.1:9421"},"data_dir":"/d","copies":3,"min_copies":2,"inline_limit_bytes":8192,"heartbeat_ms":100,
         "election_min_ms":500,"election_max_ms":1000,"snapshot_every":100000,"segment_bytes":67108864,
         "session_timeout_ms":60000,"server_timeout_ms":3000}"#;
 
@@ -185,6 +144,7 @@ mod tests {
         for (from, to, names) in [
             (r#""node_id":1"#, r#""node_id":2"#, "node 2"),
             (r#""min_copies":2"#, r#""min_copies":4"#, "min_copies"),
+            (r#""copies":3"#, r#""copies":8"#, "copies is 8; it must be 1 to 7"),
             (r#""election_max_ms":1000"#, r#""election_max_ms":500"#, "election_max_ms"),
             (r#""cluster_id":"c""#, r#""cluster_id":"""#, "cluster_id"),
             (r#""copies":3"#, r#""copies":3,"colour":1"#, "colour"),

@@ -9,15 +9,12 @@ use std::time::Duration;
 use base::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use wire::proto::{
-    BeginHeal, ChunkRef, ChunkState, CopyChunk, DigestChunk, EndHeal, HealIntent, Replica, admin_command::Op,
-    server_command::Command,
+    BeginHeal, ChunkRef, ChunkState, CopyChunk, DigestChunk, EndHeal, HealIntent, HealPolicy, Replica,
+    admin_command::Op, server_command::Command,
 };
 
 use crate::node::Node;
 
-/// Heals running at a time, over the cluster and on one server (as source or target). More starve the clients.
-const MOST_RUNNING: usize = 4;
-const MOST_PER_SERVER: usize = 2;
 /// Heals waiting for their turn; the planner names the rest again.
 const MOST_WAITING: usize = 1024;
 /// A copy may take this long, and a second more for each of these bytes.
@@ -29,8 +26,25 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const END_ATTEMPTS: usize = 5;
 
+/// How copies are made, as the planners say; until they have spoken in a term, the default.
+#[derive(Clone, Copy)]
+struct Policy {
+    /// Copies of a server that is down for longer are made elsewhere.
+    delay: Duration,
+    /// Heals running at a time, over the cluster and on one server (as source or target). More starve the clients.
+    running: usize,
+    per_server: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { delay: Duration::from_secs(10), running: 4, per_server: 2 }
+    }
+}
+
 #[derive(Default)]
 struct Table {
+    policy: Policy,
     waiting: VecDeque<HealIntent>,
     /// By chunk id.
     running: HashMap<u64, (u32, u32)>,
@@ -43,14 +57,14 @@ struct Table {
 impl Table {
     /// Take the first waiting heal whose servers have room.
     fn next(&mut self) -> Option<HealIntent> {
-        if self.running.len() >= MOST_RUNNING {
+        if self.running.len() >= self.policy.running {
             return None;
         }
-        let running = &self.running;
+        let (running, most) = (&self.running, self.policy.per_server);
         let load = |server: u32| running.values().filter(|(a, b)| *a == server || *b == server).count();
         let at = self.waiting.iter().position(|heal| {
-            load(heal.source) < MOST_PER_SERVER
-                && load(heal.target) < MOST_PER_SERVER
+            load(heal.source) < most
+                && load(heal.target) < most
                 && !running.contains_key(&heal.chunk_id)
                 && !self.settling.contains(&heal.chunk_id)
         })?;
@@ -67,6 +81,22 @@ impl Heals {
     pub fn reset(&self) {
         let mut table = self.0.lock();
         *table = Table { generation: table.generation + 1, ..Table::default() };
+    }
+
+    /// From now on as the planners say; a number that is 0 stays.
+    pub fn follow(&self, said: &HealPolicy) {
+        let policy = &mut self.0.lock().policy;
+        let count = |said: u32, now: usize| if said == 0 { now } else { said as usize };
+        if said.delay_ms != 0 {
+            policy.delay = Duration::from_millis(said.delay_ms);
+        }
+        policy.running = count(said.running, policy.running);
+        policy.per_server = count(said.per_server, policy.per_server);
+    }
+
+    /// For how long a server that is down is waited for.
+    pub fn delay(&self) -> Duration {
+        self.0.lock().policy.delay
     }
 
     /// False when the chunk is being healed already or too many wait.
@@ -252,6 +282,20 @@ mod tests {
         assert_eq!(started, vec![1, 2, 4]);
         table.running.remove(&1);
         assert_eq!(table.next().unwrap().chunk_id, 3);
+    }
+
+    #[test]
+    fn as_many_heals_run_as_the_planners_say_and_a_new_term_forgets_it() {
+        let heals = Heals::default();
+        heals.follow(&HealPolicy { delay_ms: 2000, per_server: 3, running: 3 });
+        (1..=4).for_each(|chunk| assert!(heals.add(heal(chunk, 1, 2))));
+        let started = |heals: &Heals| std::iter::from_fn(|| heals.0.lock().next()).count();
+        assert_eq!((started(&heals), heals.delay()), (3, Duration::from_secs(2)));
+        heals.follow(&HealPolicy::default());
+        assert_eq!(heals.delay(), Duration::from_secs(2));
+        heals.reset();
+        (1..=4).for_each(|chunk| assert!(heals.add(heal(chunk, 1, 2))));
+        assert_eq!((started(&heals), heals.delay()), (2, Duration::from_secs(10)));
     }
 
     #[test]

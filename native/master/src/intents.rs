@@ -32,6 +32,9 @@ impl Node {
             return Err(Error::namespace(libc::E2BIG, format!("at most {MOST_INTENTS} intents of a kind at once")));
         }
         self.consensus.may_read()?;
+        if let Some(policy) = &intents.healing {
+            self.heals.follow(policy);
+        }
         let mut counts = Counts::default();
         let weights = intents.weights.len();
         let set = self.set_weights(term, intents.weights).await;

@@ -21,8 +21,6 @@ use crate::settle::Comparing;
 const TICK: Duration = Duration::from_millis(100);
 /// Between looks at stray healing marks.
 const STRAY_HEALS_EVERY: Duration = Duration::from_secs(2);
-/// Copies of a dead server are made elsewhere after this long: a restart is cheaper than copying.
-const HEAL_DELAY: Duration = Duration::from_secs(10);
 /// Between scans at least this long, and this many times as long as the last one took: 5 % of a core.
 const SCAN_EVERY: Duration = Duration::from_millis(500);
 const SCAN_SHARE: u32 = 20;
@@ -95,7 +93,7 @@ async fn bootstrap(node: &Node, term: u64) {
             cluster_id: config.cluster_id.clone(),
             copies: config.copies,
             min_copies: config.min_copies,
-            inline_limit: config.inline_limit,
+            inline_limit: config.inline_limit_bytes,
         });
         match node.committer.admin(term, op).await {
             Ok(_) => tracing::info!(cluster_id = config.cluster_id, "a new cluster was made"),
@@ -285,11 +283,12 @@ impl Node {
     /// What this leader knows of each chunkserver, for judging chunks.
     pub fn standings(&self, now: Instant) -> HashMap<u32, Standing> {
         let committed = self.machine.state().servers();
+        let delay = self.heals.delay();
         let servers = self.servers.lock();
         let copies = self.machine.soft.copies.read();
         let standing = |server: &meta::ServerState| Standing {
             up: server.up,
-            down_long: !server.up && servers.down_for(server.id, now) > HEAL_DELAY,
+            down_long: !server.up && servers.down_for(server.id, now) > delay,
             inventory_known: copies.is_known(server.id),
         };
         committed.iter().map(|server| (server.id, standing(server))).collect()

@@ -27,6 +27,6 @@ mod stamps;
 mod turns;
 mod view;
 
-pub use config::MasterConfig;
+pub use config::{MasterConfig, NUMBERS};
 pub use master::Master;
 pub use metrics::Metric;

@@ -11,7 +11,7 @@ use base::{Error, Result};
 use meta::{Applied, Event, State};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prost::Message;
-use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, NameRequest, command, name_request::Op};
+use wire::proto::{self, AdminReply, Batch, BatchReply, Command, NameReply, command, name_request::Op};
 
 use crate::copies::Copies;
 use crate::sessions::Sessions;
@@ -219,26 +219,6 @@ fn apply_command(state: &mut State, index: u64, term: u64, command: &Command) ->
 
 pub fn stale_term(expected: u64, term: u64) -> Error {
     Error::stale(format!("term {expected} is over, the leader's is {term}; look at the cluster again before acting"))
-}
-
-/// Whether a request is answered from the state, without the log.
-pub fn is_read(request: &NameRequest) -> bool {
-    use Op::*;
-    matches!(
-        request.op,
-        Some(
-            Lookup(_)
-                | Getattr(_)
-                | Readlink(_)
-                | Access(_)
-                | Readdir(_)
-                | Open(_)
-                | Release(_)
-                | GetChunks(_)
-                | Resolve(_)
-                | Statfs(_)
-        )
-    )
 }
 
 impl raft::StateMachine for Machine {

@@ -3,74 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use wire::proto::{NameRequest, name_request::Op};
+use wire::op::{self, TABLE};
+use wire::proto::NameRequest;
 
 /// (name, labels, value).
 pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 
-const OPS: [&str; 26] = [
-    "lookup",
-    "getattr",
-    "readlink",
-    "access",
-    "readdir",
-    "open",
-    "release",
-    "get_chunks",
-    "resolve",
-    "statfs",
-    "mkdir",
-    "create",
-    "unlink",
-    "rmdir",
-    "symlink",
-    "link",
-    "rename",
-    "setattr",
-    "write_inline",
-    "grant_write",
-    "commit_write",
-    "trim_done",
-    "register_session",
-    "close_session",
-    "append_begin",
-    "release_grants",
-];
-
-fn op_index(op: &Op) -> usize {
-    match op {
-        Op::Lookup(_) => 0,
-        Op::Getattr(_) => 1,
-        Op::Readlink(_) => 2,
-        Op::Access(_) => 3,
-        Op::Readdir(_) => 4,
-        Op::Open(_) => 5,
-        Op::Release(_) => 6,
-        Op::GetChunks(_) => 7,
-        Op::Resolve(_) => 8,
-        Op::Statfs(_) => 9,
-        Op::Mkdir(_) => 10,
-        Op::Create(_) => 11,
-        Op::Unlink(_) => 12,
-        Op::Rmdir(_) => 13,
-        Op::Symlink(_) => 14,
-        Op::Link(_) => 15,
-        Op::Rename(_) => 16,
-        Op::Setattr(_) => 17,
-        Op::WriteInline(_) => 18,
-        Op::GrantWrite(_) => 19,
-        Op::CommitWrite(_) => 20,
-        Op::TrimDone(_) => 21,
-        Op::RegisterSession(_) => 22,
-        Op::CloseSession(_) => 23,
-        Op::AppendBegin(_) => 24,
-        Op::ReleaseGrants(_) => 25,
-    }
-}
-
 #[derive(Default)]
 pub struct Metrics {
-    ops: [AtomicU64; OPS.len()],
+    /// As `wire::op::TABLE`.
+    ops: [AtomicU64; TABLE.len()],
     commits: AtomicU64,
     commit_ns: AtomicU64,
     commit_max_ns: AtomicU64,
@@ -94,7 +36,7 @@ fn add(counter: &AtomicU64, by: u64) {
 impl Metrics {
     pub fn op(&self, request: &NameRequest) {
         if let Some(op) = &request.op {
-            add(&self.ops[op_index(op)], 1);
+            add(&self.ops[op::place(op)], 1);
         }
     }
 
@@ -113,10 +55,10 @@ impl Metrics {
     /// The largest commit latency starts anew with each reading.
     pub fn read(&self) -> Vec<Metric> {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let mut metrics: Vec<Metric> = OPS
+        let mut metrics: Vec<Metric> = TABLE
             .iter()
             .zip(&self.ops)
-            .map(|(name, count)| ("mooseng_master_ops_total", vec![("op", name.to_string())], get(count)))
+            .map(|(row, count)| ("mooseng_master_ops_total", vec![("op", row.name.to_string())], get(count)))
             .collect();
         let plain = [
             ("mooseng_master_commit_seconds_sum", get(&self.commit_ns) / 1e9),

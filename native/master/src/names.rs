@@ -9,7 +9,6 @@ use prost::Message;
 use wire::proto::{self, FsStats, NameReply, NameRequest, RenewReply, RenewSession, name_request::Op};
 
 use crate::commit::COMMAND_BYTES;
-use crate::machine::is_read;
 use crate::node::Node;
 use crate::turns::{End, Place};
 
@@ -32,7 +31,7 @@ impl Node {
         let mut request = NameRequest::decode(message)
             .map_err(|error| Error::integrity(format!("a request could not be read: {error}")))?;
         self.metrics.op(&request);
-        if is_read(&request) {
+        if !request.op.as_ref().is_some_and(wire::op::is_change) {
             if let Some(Op::Readdir(page)) = &mut request.op {
                 page.max_entries = page.max_entries.min(MOST_ENTRIES);
             }

@@ -2,14 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base::Error;
 use common::{Client, Cluster, ServerDouble, eventually, report};
 use wire::Method;
 use wire::proto::{
-    self, AdminCommand, AdminReply, DropIntent, HealIntent, Intents, IntentsReply, ServerWeight, admin_command,
-    server_command::Command,
+    self, AdminCommand, AdminReply, DropIntent, HealIntent, HealPolicy, Intents, IntentsReply, ServerWeight,
+    admin_command, server_command::Command,
 };
 
 async fn intend(cluster: &Cluster, intents: Intents) -> IntentsReply {
@@ -51,7 +52,7 @@ async fn an_order_to_purge_a_file_is_refused_while_it_is_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_session_expires_and_frees_its_orphans() {
-    let cluster = Cluster::start(1, |config| config.session_timeout_ms = 600).await;
+    let cluster = Cluster::start(1, |config| config.session_timeout_ms = 1000).await;
     let (silent, alive) = (Client::register(&cluster).await, Client::register(&cluster).await);
     let inode = silent.create("f").await;
     alive.unlink("f").await;
@@ -197,6 +198,28 @@ async fn a_bad_copy_is_shown_dropped_and_made_anew() {
         (view.troubled.is_empty() && view.healing.is_empty() && view.under_replicated == 0).then_some(())
     })
     .await;
+    alive.iter().for_each(|task| task.abort());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_server_that_is_down_are_trouble_after_the_delay_that_the_planners_say() {
+    let cluster = Cluster::single().await;
+    let mut servers = Vec::new();
+    for id in 1..=3 {
+        servers.push(ServerDouble::with(&cluster, id, &[]).await);
+    }
+    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let client = Client::register(&cluster).await;
+    client.written_file("f").await;
+    let healing = Some(HealPolicy { delay_ms: 1000, ..HealPolicy::default() });
+    intend(&cluster, Intents { healing, ..Intents::default() }).await;
+    let since = std::time::Instant::now();
+    alive[2].abort();
+    drop(servers.pop());
+    let trouble = eventually("the trouble", || async { cluster.view().await.troubled.first().cloned() }).await;
+    assert_eq!(BTreeSet::from_iter(trouble.live), BTreeSet::from([1, 2]));
+    assert!((1.0..8.0).contains(&since.elapsed().as_secs_f64()), "{:?}", since.elapsed());
     alive.iter().for_each(|task| task.abort());
     cluster.stop().await;
 }

@@ -183,7 +183,7 @@ impl State {
                 ops::session::end(&mut self.context(command, request.session, None, events), request.session);
                 return Ok(NameReply::default());
             }
-            op if !ops::is_mutation(op) => return Err(errors::unsupported("a read in the log")),
+            op if !wire::op::is_change(op) => return Err(errors::unsupported("a read in the log")),
             _ => {}
         }
         let remembered = {

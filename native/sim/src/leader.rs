@@ -12,7 +12,7 @@ use wire::proto::admin_command::Op as Admin;
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use crate::client_side::{Back, ClientStep, is_read};
+use crate::client_side::{Back, ClientStep};
 use crate::oracle::{EffectId, Time};
 use crate::server_side::{Answer, Outcome, Question, ReplyTo};
 use crate::world::{MS, SECOND, Step, World};
@@ -285,7 +285,7 @@ impl World {
     }
 
     fn carry_out(&mut self, request: &NameRequest) -> NameReply {
-        if request.op.as_ref().is_some_and(is_read) {
+        if !request.op.as_ref().is_some_and(wire::op::is_change) {
             return self.leader.state.query(request);
         }
         let cut = match &request.op {

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod leader;
 pub mod link;
 pub mod method;
+pub mod op;
 mod outbox;
 mod peer;
 mod pulse;

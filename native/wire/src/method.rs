@@ -2,9 +2,27 @@
 
 use base::{Error, Result};
 
-#[repr(u16)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+macro_rules! methods {
+    ($($(#[$about:meta])* $name:ident = $number:literal,)+) => {
+        #[repr(u16)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Method {
+            $($(#[$about])* $name = $number,)+
+        }
+
+        impl Method {
+            pub const ALL: &[Method] = &[$(Method::$name),+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Method::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+methods! {
     /// Hello -> Hello. First on every connection.
     Hello = 1,
     /// Empty -> Empty.
@@ -62,43 +80,10 @@ pub enum Method {
     RaftJoin = 65,
 }
 
-impl Method {
-    pub const ALL: [Method; 25] = {
-        use Method::*;
-        [
-            Hello,
-            Ping,
-            Name,
-            Renew,
-            ServerHello,
-            Inventory,
-            Heartbeat,
-            ServerCommand,
-            CommandResult,
-            View,
-            FileInfo,
-            Admin,
-            Intents,
-            Transfer,
-            ChunkWrite,
-            ChunkTrim,
-            ChunkSync,
-            ChunkRead,
-            ChunkMap,
-            RaftAppend,
-            RaftVote,
-            RaftSnapshot,
-            RaftTransfer,
-            RaftStatus,
-            RaftJoin,
-        ]
-    };
-}
-
 impl TryFrom<u16> for Method {
     type Error = Error;
     fn try_from(number: u16) -> Result<Method> {
-        Method::ALL.into_iter().find(|method| *method as u16 == number).ok_or_else(|| {
+        Method::ALL.iter().copied().find(|method| *method as u16 == number).ok_or_else(|| {
             Error::namespace(
                 libc::EOPNOTSUPP,
                 format!("method {number} is not one of this version; are both sides of one release?"),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mooseng_py.config import MODELS, ChunkserverConfig, ConfigError, MasterConfig, MountConfig, check_text, load
 from mooseng_py.config.native import node_settings
 
-MASTER = {"node_id": "1", "data_dir": "/data"}
+MASTER = {"node_id": "1", "data_dir": "/data", "cluster_id": "c"}
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -20,7 +20,10 @@ def toml(tmp_path: Path, text: str) -> Path:
 
 
 def test_flags_win_over_the_environment_over_the_file_over_defaults(tmp_path: Path) -> None:
-    file = toml(tmp_path, 'role = "master"\nnode_id = 1\ndata_dir = "/data"\nheartbeat_ms = 50\nname = "file"\n')
+    file = toml(
+        tmp_path,
+        'role = "master"\nnode_id = 1\ndata_dir = "/data"\ncluster_id = "c"\nheartbeat_ms = 50\nname = "file"\n',
+    )
     assert load(MasterConfig, file=file).copies == 3
     assert load(MasterConfig, file=file).heartbeat_ms == 50
     environ = {"MOOSENG_HEARTBEAT_MS": "60", "MOOSENG_NAME": "environment"}
@@ -64,6 +67,7 @@ def test_variables_of_other_daemons_and_parts_are_passed_over() -> None:
         ('node_id = 4\ndata_dir = "/d"\n[peers]\n1 = "h:1"', ["node_id = 4", "peers"]),
         ('node_id = 1\ndata_dir = "/d"\n[peers]\n1 = "h:1"', ["advertise", "the same"]),
         ('node_id = 1\ndata_dir = "/d"\n[peers]\nx = "h:1"', ["'x'", "1-255"]),
+        ('node_id = 1\ndata_dir = "/d"', ["cluster_id is empty", "the same one"]),
     ],
 )
 def test_a_mistake_is_one_sentence_with_place_key_and_what_is_allowed(
@@ -127,7 +131,7 @@ def test_any_text_is_a_configuration_or_a_sentence(text: str) -> None:
 def test_the_native_settings_are_what_the_seam_says() -> None:
     master = node_settings(load(MasterConfig, flags=MASTER))
     assert set(master) == {
-        "cluster_id", "node_id", "listen", "advertise", "peers", "data_dir", "copies", "min_copies", "inline_limit",
+        "cluster_id", "node_id", "listen", "advertise", "peers", "data_dir", "copies", "min_copies", "inline_limit_bytes",
         "heartbeat_ms", "election_min_ms", "election_max_ms", "snapshot_every", "segment_bytes", "session_timeout_ms",
         "server_timeout_ms",
     }  # fmt: skip

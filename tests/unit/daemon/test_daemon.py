@@ -124,7 +124,7 @@ def test_a_mount_point_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 
 def test_readiness_follows_the_native_status() -> None:
-    master = load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"})
+    master = load(MasterConfig, flags={"node_id": "1", "data_dir": "/d", "cluster_id": "c"})
     base = {"term": 3, "leader": None, "leader_id": None, "is_leader": False, "ready": False, "failed": None}
     base |= {"no_leader": None, "outdated": None}
     assert not master_readiness(master, base).good
@@ -145,7 +145,7 @@ def test_a_daemon_whose_node_failed_for_good_is_not_alive() -> None:
         def status(self) -> dict[str, object]:
             return {"failed": "writing the log failed"}
 
-    daemon = _Daemon(MASTER, load(MasterConfig, flags={"node_id": "1", "data_dir": "/d"}))
+    daemon = _Daemon(MASTER, load(MasterConfig, flags={"node_id": "1", "data_dir": "/d", "cluster_id": "c"}))
     assert daemon.live().good
     daemon.node = Failed()  # type: ignore[assignment]  # only its status is asked
     assert (daemon.live().good, daemon.live().reason) == (False, "writing the log failed")

@@ -225,3 +225,11 @@ def test_a_server_whose_disks_are_not_known_yet_keeps_its_weight() -> None:
     unheard = server(2, weight=70)
     del unheard.disks[:]
     assert [change.server_id for change in plan_weights(view([server(1), unheard], []))] == []
+
+
+def test_the_leader_is_told_how_to_heal_with_every_plan() -> None:
+    settings = PlannerSettings(healing=HealingBudget.of(heals_per_server=3, down_ms=2500))
+    healing = plan(view([server(n) for n in IDS], []), settings).healing
+    assert (healing.delay_ms, healing.per_server, healing.running) == (2500, 3, 6)
+    # Enough is named that nothing waits for the next round.
+    assert settings.healing.bytes_per_server >= 3 * CHUNK_BYTES

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from mooseng_py.errors import MooseError, make_error
-from mooseng_py.native import NameSpaceState
+from mooseng_py.native import OPERATIONS, NameSpaceState
 from mooseng_py.proto import cluster_pb2, name_pb2
 
-_READS = {"lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs"}
+_CHANGES = {operation.name for operation in OPERATIONS if operation.kind == "change"}
 
 
 class ModelClient:
@@ -87,7 +87,7 @@ class ModelClient:
         if asked.WhichOneof("op") == "statfs":  # the leader's answer, from what chunkservers report
             return name_pb2.NameReply(statfs=name_pb2.FsStats(total_bytes=1 << 30, free_bytes=1 << 29, free_inodes=9))
         asked.session = self.session
-        if asked.WhichOneof("op") in _READS:
+        if asked.WhichOneof("op") not in _CHANGES:
             reply = name_pb2.NameReply.FromString(self.state.query(asked.SerializeToString()))
         else:
             self._operation += 1

@@ -103,7 +103,7 @@ impl Peers {
     }
 
     pub async fn name_until(&self, creds: &Credentials, op: Op, deadline: Deadline) -> Result<NameReply> {
-        let counted = needs_id(&op);
+        let counted = wire::op::is_once(&op);
         let mut request = NameRequest { creds: Some(creds.clone()), op: Some(op), ..NameRequest::default() };
         loop {
             let session = self.session();
@@ -181,23 +181,6 @@ impl Peers {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Mutations, and the release of handles: a retry must count once.
-fn needs_id(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::Lookup(_)
-            | Op::Getattr(_)
-            | Op::Readlink(_)
-            | Op::Access(_)
-            | Op::Readdir(_)
-            | Op::Open(_)
-            | Op::GetChunks(_)
-            | Op::Resolve(_)
-            | Op::Statfs(_)
-            | Op::RegisterSession(_)
-    )
 }
 
 fn host_name() -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::Result;
-use base::limits::MAX_PAYLOAD_BYTES;
+use base::limits::MAX_INLINE_BYTES;
 use wire::proto::{AdminReply, Bootstrap};
 
 use crate::chunk::MAX_COPIES;
@@ -27,9 +27,9 @@ pub(crate) fn bootstrap(cx: &mut Context, op: &Bootstrap) -> Result<AdminReply> 
     if !(1..=op.copies).contains(&op.min_copies) {
         return Err(errors::invalid(format!("min_copies must be 1 to copies ({}), not {}", op.copies, op.min_copies)));
     }
-    if op.inline_limit as usize > MAX_PAYLOAD_BYTES / 16 {
-        let most = MAX_PAYLOAD_BYTES / 16;
-        return Err(errors::invalid(format!("inline_limit must be at most {most} bytes, not {}", op.inline_limit)));
+    if op.inline_limit > MAX_INLINE_BYTES {
+        let given = op.inline_limit;
+        return Err(errors::invalid(format!("inline_limit must be at most {MAX_INLINE_BYTES} bytes, not {given}")));
     }
     cx.tables.config = Some(Arc::new(ClusterConfig {
         cluster_id: op.cluster_id.clone(),

@@ -37,28 +37,6 @@ use crate::errors;
 use crate::state::Context;
 use crate::tables::Tables;
 
-pub(crate) fn is_mutation(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Mkdir(_)
-            | Op::Create(_)
-            | Op::Unlink(_)
-            | Op::Rmdir(_)
-            | Op::Symlink(_)
-            | Op::Link(_)
-            | Op::Rename(_)
-            | Op::Setattr(_)
-            | Op::WriteInline(_)
-            | Op::GrantWrite(_)
-            | Op::CommitWrite(_)
-            | Op::TrimDone(_)
-            | Op::AppendBegin(_)
-            | Op::ReleaseGrants(_)
-            | Op::RegisterSession(_)
-            | Op::CloseSession(_)
-    )
-}
-
 pub(crate) fn mutate(cx: &mut Context, op: &Op) -> Result<NameReply> {
     match op {
         Op::Mkdir(op) => mkdir::mkdir(cx, op),

@@ -419,12 +419,12 @@ impl World {
 
     fn ask(&mut self, id: usize, op: Op, back: Back) {
         let client = &mut self.clients[id];
-        let is_read = is_read(&op);
-        if !is_read {
+        let once = wire::op::is_once(&op);
+        if once {
             client.op_id += 1;
             client.unanswered.insert(client.op_id);
         }
-        let op_id = if is_read { 0 } else { client.op_id };
+        let op_id = if once { client.op_id } else { 0 };
         let acked_below = client.unanswered.first().copied().unwrap_or(client.op_id);
         let creds = Some(Credentials::default());
         let request = NameRequest { session: client.session, op_id, acked_below, creds, op: Some(op) };
@@ -585,11 +585,6 @@ impl World {
             _ => self.fail(format!("client {id}: {back:?} failed: {error}")),
         }
     }
-}
-
-/// What needs no number, as it changes nothing.
-pub fn is_read(op: &Op) -> bool {
-    matches!(op, Op::Getattr(_) | Op::GetChunks(_) | Op::Open(_) | Op::Lookup(_))
 }
 
 fn hops(chain: usize) -> Time {

@@ -5,7 +5,7 @@ use client::file::{Event, File, Limits};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{Back, Client, Doing, Heir, Opened, WINDOW, is_read};
+use super::{Back, Client, Doing, Heir, Opened, WINDOW};
 use crate::leader::INLINE_LIMIT;
 use crate::world::World;
 
@@ -186,7 +186,7 @@ impl World {
             self.begin_session(id);
         }
         let Some(op) = request.op else { return };
-        if maybe_done && !is_read(&op) {
+        if maybe_done && wire::op::is_change(&op) {
             let lost =
                 Error::unavailable("the session expired before the outcome was known").because(Reason::NoSession);
             return self.replied(id, back, Err(lost));
