@@ -94,6 +94,9 @@ impl Core {
     pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<ReadData> {
         let file = self.files.get(handle)?;
         let data = self.engine.read(file.handle, offset, size).await?;
+        if data.len() < size as usize {
+            self.pages.ended_at(file.inode, offset + data.len() as u64);
+        }
         self.counters.read(data.len());
         Ok(data)
     }

@@ -16,7 +16,7 @@ struct Inode {
     open: u32,
     /// Changes by other clients up to which the kernel's pages are right; none when they are wrong in any case.
     foreign: Option<u64>,
-    /// The size that the kernel knows; none right after an open.
+    /// The size that the kernel knows; none right after an open, and where that is in doubt.
     size: Option<u64>,
 }
 
@@ -62,6 +62,13 @@ impl Pages {
     pub fn wrote(&self, inode: u64, end: u64) {
         if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
             entry.size = entry.size.map(|size| size.max(end));
+        }
+    }
+
+    /// A read found nothing from `end` on: the kernel may take that for the size, or have heard of another since it asked.
+    pub fn ended_at(&self, inode: u64, end: u64) {
+        if let Some(entry) = self.0.lock().inodes.get_mut(&inode) {
+            entry.size = entry.size.filter(|size| *size <= end);
         }
     }
 
@@ -162,6 +169,10 @@ mod tests {
         assert!(pages.told(1, 3, 20), "it knows that one from its own write");
         pages.resized(1, 7);
         assert!(pages.told(1, 4, 7));
+        pages.ended_at(1, 7);
+        assert!(!pages.told(1, 5, 8), "the end was where it is");
+        pages.ended_at(1, 3);
+        assert!(pages.told(1, 6, 3), "it may have taken that size from the read");
     }
 
     #[test]

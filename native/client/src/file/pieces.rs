@@ -47,6 +47,23 @@ impl Piece {
         self.crcs.get_or_init(|| crc::piece_crcs(self.offset as usize, &self.data))
     }
 
+    /// The same with what was written over it by `later` ones.
+    pub fn under(&self, later: &[Arc<Piece>]) -> Piece {
+        let mut data = Buffer::copy_of(&self.data);
+        for piece in later {
+            let (from, to) = (piece.offset.max(self.offset), piece.end().min(self.end()));
+            if from < to {
+                let bytes = &piece.data[(from - piece.offset) as usize..(to - piece.offset) as usize];
+                data[(from - self.offset) as usize..(to - self.offset) as usize].copy_from_slice(bytes);
+            }
+        }
+        Piece::new(self.seq, self.offset, data, self.append)
+    }
+
+    pub fn overlaps(&self, other: &Piece) -> bool {
+        self.offset < other.end() && other.offset < self.end()
+    }
+
     /// Whether both touch a block: those are sent one after the other.
     pub fn meets(&self, other: &Piece) -> bool {
         let block = BLOCK_BYTES as u32;

@@ -420,6 +420,24 @@ fn a_server_started_anew_between_two_pieces_gets_both_again() {
 }
 
 #[test]
+fn bytes_sent_again_take_along_what_was_written_over_them_so_that_no_reader_goes_back() {
+    let mut stage = Stage::new();
+    stage.write(4096, &[1; 8192]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.write(8192, &[2; 2048]);
+    stage.tell(Event::Flush { settle: false });
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sync(|_| Synced::Moved), 3);
+    stage.version = 4;
+    stage.grant(None);
+    let sent = stage.sends();
+    let first = sent.iter().find(|(_, offset, _)| *offset == 4096).expect("the first write goes again");
+    assert!(first.2[..4096].iter().all(|byte| *byte == 1) && first.2[4096..6144].iter().all(|byte| *byte == 2));
+}
+
+#[test]
 fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_commit_does_not() {
     let mut stage = Stage::new();
     stage.write(150_000, &[1; 1000]);

@@ -458,6 +458,7 @@ impl Writer {
         }
         let mut all: Vec<Arc<Piece>> = self.queue.drain(..).chain(pieces).collect();
         all.sort_by_key(|piece| piece.seq);
+        renew_overwritten(&mut all);
         self.queue = all.into();
     }
 
@@ -534,5 +535,21 @@ impl Writer {
         self.trouble = Trouble::default();
         (self.grant, self.last_grant, self.step, self.wanted) = (None, None, Step::Ready, false);
         std::mem::take(&mut self.owed).then_some(self.chunk)
+    }
+}
+
+/// Sent again, a piece takes along what was written over it since: a reader that saw those bytes does not go back. Not what
+/// was appended, which may move to another place, nor others' bytes out of the inode.
+fn renew_overwritten(pieces: &mut [Arc<Piece>]) {
+    let mut covered = Ranges::default();
+    for at in (0..pieces.len()).rev() {
+        let (piece, later) = (&pieces[at], &pieces[at + 1..]);
+        let (start, end) = (u64::from(piece.offset), u64::from(piece.end()));
+        let is_plain = !piece.append && piece.seq != 0;
+        if is_plain && covered.gaps(start, end) != [(start, end)] {
+            let over: Vec<Arc<Piece>> = later.iter().filter(|other| other.overlaps(piece)).cloned().collect();
+            pieces[at] = Arc::new(piece.under(&over));
+        }
+        covered.insert(start, end);
     }
 }
