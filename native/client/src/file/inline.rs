@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use base::Buffer;
 use wire::proto::NameReply;
 
+use super::cycle::Cycle;
 use super::pieces::Piece;
 use super::ranges::Ranges;
 use super::writer::Writer;
@@ -157,6 +158,23 @@ impl File {
         } else {
             self.outgrow();
             self.convert = None;
+        }
+    }
+
+    /// On the way out of the inode, and another client changed the file: what lay in it is no more what readers see, and not
+    /// what goes into chunk 0. A commit under way tells by itself.
+    pub(super) fn renew_conversion(&mut self, reply: &NameReply) {
+        let Some(convert) = &mut self.convert else { return };
+        let told = reply.attr.as_ref().map(|attr| attr.data_version);
+        if convert.version.is_some() && convert.version == told || self.cycle.as_ref().is_some_and(Cycle::is_changing) {
+            return;
+        }
+        convert.content = if reply.is_inline { reply.inline_data.to_vec() } else { Vec::new() };
+        if convert.version.take().is_some()
+            && let Some(writer) = self.writers.get_mut(&0)
+        {
+            writer.drop_others();
+            writer.ask_anew();
         }
     }
 

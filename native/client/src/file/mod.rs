@@ -505,6 +505,7 @@ impl File {
         }
         self.lose_what_was_cut(reply, first, count);
         self.renew_inline(reply);
+        self.renew_conversion(reply);
         if matches!(self.body, Body::Unknown) {
             let empty = self.attr.size == 0 && reply.chunks.is_empty();
             self.body = if reply.is_inline || empty {

@@ -24,6 +24,7 @@ impl File {
         let mut patches = Vec::new();
         if let Some(convert) = self.convert.as_ref().filter(|convert| index == 0 && convert.version.is_none())
             && let Some(bytes) = convert.content.get(start as usize..convert.content.len().min(end as usize))
+            && !bytes.is_empty()
         {
             patches.push(Patch::Copied(start, bytes.to_vec()));
         }

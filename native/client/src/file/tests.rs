@@ -575,6 +575,42 @@ fn unsent_bytes_in_the_inode_follow_the_file_into_its_chunks() {
 }
 
 #[test]
+fn on_the_way_out_of_the_inode_what_another_client_made_of_the_file_is_read() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    let own = |stage: &Stage| stage.file.patches(0, 0, 4).is_empty();
+    assert!(!own(&stage), "what lay in the inode lies over the chunk until others have moved it");
+    let attr = Attr { size: 5000, data_version: 6, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(own(&stage));
+    assert!(!stage.file.patches(0, 100, 110).is_empty());
+}
+
+#[test]
+fn bytes_of_the_inode_that_were_about_to_move_and_are_old_are_neither_read_nor_moved() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    stage.take(|action| matches!(action, Action::Grant { .. })).expect("a grant");
+    let old = stage.file.attr;
+    let granted = NameReply {
+        attr: Some(old),
+        is_inline: true,
+        inline_data: vec![1; 16].into(),
+        chunks: vec![stage.info(None)],
+        ..NameReply::default()
+    };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(granted)) });
+    assert_eq!(stage.file.patches(0, 8, 16)[0].bytes()[..4], [1; 4]);
+    let attr = Attr { size: 9, data_version: 6, ..old };
+    let reply = NameReply { attr: Some(attr), is_inline: true, inline_data: vec![9; 9].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(stage.file.patches(0, 9, 16).is_empty());
+    assert_eq!(stage.file.patches(0, 0, 4)[0].bytes()[..4], [9; 4]);
+    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "it is asked for again");
+}
+
+#[test]
 fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
     let mut stage = Stage::new();
     stage.written();
