@@ -7,7 +7,8 @@ each block that a reader finds:
 
 - it is of this file, whole, where its writer put it, and from no later time;
 - no other change came for sure after it and before the open (close-to-open; one's own changes count at once);
-- zeros have a cause: never written, or cut off; and something made the file longer without writing there;
+- zeros have a cause: never written, or cut off; and something made the file longer without writing there, or it was cut after
+  the reader had heard its size;
 - a reader never goes back to what came before something it saw;
 - what is appended stands in one place, as it was written;
 - the size is one that some change made, and not smaller than what is there for sure.
@@ -228,6 +229,8 @@ class _Check:
             cuts = [c for c in self.over(look.inode, at) if c.kind == "cut" and c.start < look.end]
             came = self.overtaken(look, at, max(cuts, key=lambda cut: cut.start, default=None))
             self.wrong.append(f"{look}: block {at} is zeros, though there came {came}")
+            return
+        if any(cause is not None and cause.end > look.start for cause in causes):
             return
         for change in self.of_file[look.inode]:
             makes_holes = change.kind in ("cut", "write") and change.first > at

@@ -96,6 +96,12 @@ def test_zeros_where_a_write_after_a_cut_was_synced_are_refused() -> None:
     assert "zeros, though" in judged([BASE, short, later], look(3, 8, 9, *of(BASE, 0), None, None))
 
 
+def test_zeros_where_a_cut_came_between_the_size_and_the_read_are_right_and_later_refused() -> None:
+    short = cut(2, 1, 2, 5, 6)
+    assert not judged([BASE, short], look(3, 5.5, 7, *of(BASE, 0, 1), None, None))
+    assert "nothing made the file longer" in judged([BASE, short], look(3, 6.5, 7, *of(BASE, 0, 1), None, None))
+
+
 def test_zeros_that_nobody_made_are_refused() -> None:
     more = append(2, 1, 2, 3, 4, stable=9)
     assert "without writing there" in judged([BASE, more], look(3, 5, 6, *of(BASE, 0, 1, 2, 3), None, None))
