@@ -283,7 +283,8 @@ impl Consensus {
         }
     }
 
-    fn status_reply(&self) -> proto::RaftStatusReply {
+    /// As other masters are told.
+    pub fn status_reply(&self) -> proto::RaftStatusReply {
         let metrics = self.metrics.borrow_watched();
         proto::RaftStatusReply {
             node_id: self.config.node_id,
