@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mooseng_py.demo.harness import MOOSENG, Cluster, NotYet, free_port_offset, wait_until
 from tests.sharing.history import BLOCK, Change, History, Look, Mark, Naming, found
-from tests.sharing.support import SERVERS, kill_all, pid_of, wait_until_copies_are_equal
+from tests.sharing.support import SERVERS, apart, away, kill_all, pid_of, restart_all, wait_until_copies_are_equal
 
 # Sessions of killed mounts end soon, so that their copies are settled within a round.
 SETTINGS = ("--set=master.session_timeout_ms=5000",)
@@ -313,7 +313,7 @@ class Round:
 
 
 class Breaker:
-    """Kills and pauses nodes, one after the other, and mends them."""
+    """Kills and pauses nodes, one after the other, and mends them; from a process that has no file of a mount open."""
 
     def __init__(self, cluster: Cluster, clients: list[Client], seed: int, history: History) -> None:
         self.cluster, self.clients, self.history = cluster, clients, history
@@ -327,7 +327,7 @@ class Breaker:
 
     def chunkserver(self) -> None:
         server = self.dice.choice(SERVERS)
-        self.cluster.kill(server)
+        away(self.cluster.kill, server)
         time.sleep(self.dice.choice([0, 1, 4]))
         self.mended(server)
 
@@ -336,26 +336,26 @@ class Breaker:
         self.mended(*SERVERS)
 
     def pause(self) -> None:
-        pid = pid_of(self.cluster, self.dice.choice(SERVERS))
+        pid = away(pid_of, self.cluster, self.dice.choice(SERVERS))
         os.kill(pid, signal.SIGSTOP)
         time.sleep(self.dice.choice([0.5, 2, 5]))
         os.kill(pid, signal.SIGCONT)
         self.mended()
 
     def leader(self) -> None:
-        leader = self.cluster.leader()
+        leader = away(self.cluster.leader)
         if leader != "master-0":
-            self.cluster.kill(leader)
+            away(self.cluster.kill, leader)
             time.sleep(self.dice.random())
-            self.cluster.restart(leader)
+            away(self.cluster.restart, leader)
 
     def mount(self) -> None:
         client = self.dice.choice(self.clients[:3])  # a fourth mount is no node of the cluster
         client.back.clear()
         client.dying.set()
-        self.cluster.kill(f"client-{client.number}")
+        away(self.cluster.kill, f"client-{client.number}")
         self.history.deaths.append((client.number, time.monotonic()))
-        self.cluster.restart(f"client-{client.number}")
+        away(self.cluster.restart, f"client-{client.number}")
         client.back.set()
         reached = client.looked
         with contextlib.suppress(NotYet):  # it may have had no error at all
@@ -363,10 +363,7 @@ class Breaker:
         client.dying.clear()
 
     def mended(self, *servers: str) -> None:
-        for server in servers:
-            self.cluster.restart(server)
-        wait_until("all chunkservers up", lambda: self.cluster.servers_up() == len(SERVERS))
-        self.cluster.wait_until_whole()
+        restart_all(self.cluster, servers)
 
 
 def replay(plan: Plan) -> str:
@@ -414,6 +411,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=60)
     chosen = options.parse_args()
     rounds = failed = 0
+    apart()
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder) / "c", port_offset=free_port_offset(), extra=SETTINGS)
         cluster.up()

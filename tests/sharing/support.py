@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import pytest
 
@@ -24,6 +24,8 @@ from mooseng_py.native import OPERATIONS, crc32c, method
 from mooseng_py.proto import common_pb2, data_pb2, name_pb2
 from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import FAILURE, Answer, Raw
+
+T = TypeVar("T")
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK = 4096
@@ -378,9 +380,14 @@ def apart() -> concurrent.futures.ProcessPoolExecutor:
     return pool
 
 
+def away(call: Callable[..., T], *args: object) -> T:
+    """Call it there."""
+    return apart().submit(call, *args).result()
+
+
 def kill_all(cluster: Cluster, names: Sequence[str]) -> None:
     """kill -9, all at once."""
-    pids = apart().submit(_pids, cluster).result()
+    pids = away(_pids, cluster)
     for name in names:
         os.kill(pids[name], signal.SIGKILL)
 
@@ -391,7 +398,7 @@ def _pids(cluster: Cluster) -> dict[str, int]:
 
 def restart_all(cluster: Cluster, names: Sequence[str]) -> None:
     """Start them (again), one after the other, each in good order; wait until every chunk has its copies."""
-    apart().submit(_restart_all, cluster, names).result()
+    away(_restart_all, cluster, names)
 
 
 def _restart_all(cluster: Cluster, names: Sequence[str]) -> None:
