@@ -17,6 +17,16 @@ async fn intend(cluster: &Cluster, intents: Intents) -> IntentsReply {
     cluster.call(Method::Intents, &intents).await.unwrap()
 }
 
+/// Servers 1 to `count`, without chunks, that say that they live.
+async fn servers(cluster: &Cluster, count: u32) -> (Vec<ServerDouble>, Vec<tokio::task::JoinHandle<()>>) {
+    let mut servers = Vec::new();
+    for id in 1..=count {
+        servers.push(ServerDouble::with(cluster, id, &[]).await);
+    }
+    let alive = servers.iter().map(ServerDouble::keep_alive).collect();
+    (servers, alive)
+}
+
 async fn until_gone(client: &Client, inode: u64) {
     eventually("the purge", || async { (!client.exists(inode).await).then_some(()) }).await
 }
@@ -72,11 +82,7 @@ async fn a_silent_session_expires_and_frees_its_orphans() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_of_a_removed_file_are_deleted_on_their_servers() {
     let cluster = Cluster::single().await;
-    let mut servers = Vec::new();
-    for id in 1..=3 {
-        servers.push(ServerDouble::with(&cluster, id, &[]).await);
-    }
-    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let (mut servers, alive) = servers(&cluster, 3).await;
     let client = Client::register(&cluster).await;
     let (inode, info) = client.written_file("f").await;
     let chunk = info.chunk.unwrap();
@@ -168,11 +174,7 @@ async fn weights_are_committed_when_they_differ() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_copy_is_shown_dropped_and_made_anew() {
     let cluster = Cluster::single().await;
-    let mut servers = Vec::new();
-    for id in 1..=3 {
-        servers.push(ServerDouble::with(&cluster, id, &[]).await);
-    }
-    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let (mut servers, alive) = servers(&cluster, 3).await;
     let client = Client::register(&cluster).await;
     let (_, info) = client.written_file("f").await;
     let chunk = info.chunk.unwrap();
@@ -205,11 +207,7 @@ async fn a_bad_copy_is_shown_dropped_and_made_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_of_a_server_that_is_down_are_trouble_after_the_delay_that_the_planners_say() {
     let cluster = Cluster::single().await;
-    let mut servers = Vec::new();
-    for id in 1..=3 {
-        servers.push(ServerDouble::with(&cluster, id, &[]).await);
-    }
-    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let (mut servers, alive) = servers(&cluster, 3).await;
     let client = Client::register(&cluster).await;
     client.written_file("f").await;
     let healing = Some(HealPolicy { delay_ms: 1000, ..HealPolicy::default() });
@@ -227,11 +225,7 @@ async fn copies_of_a_server_that_is_down_are_trouble_after_the_delay_that_the_pl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heal_that_fails_leaves_no_mark_and_no_member() {
     let cluster = Cluster::single().await;
-    let mut servers = Vec::new();
-    for id in 1..=4 {
-        servers.push(ServerDouble::with(&cluster, id, &[]).await);
-    }
-    let alive: Vec<_> = servers.iter().map(ServerDouble::keep_alive).collect();
+    let (mut servers, alive) = servers(&cluster, 4).await;
     let client = Client::register(&cluster).await;
     let (inode, info) = client.written_file("f").await;
     let members: Vec<u32> = info.replicas.iter().map(|replica| replica.server_id).collect();

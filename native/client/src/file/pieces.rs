@@ -60,10 +60,6 @@ impl Piece {
         Piece::new(self.seq, self.offset, data, self.append)
     }
 
-    pub fn overlaps(&self, other: &Piece) -> bool {
-        self.offset < other.end() && other.offset < self.end()
-    }
-
     /// Whether both touch a block: those are sent one after the other.
     pub fn meets(&self, other: &Piece) -> bool {
         let block = BLOCK_BYTES as u32;

@@ -8,6 +8,7 @@ use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Crede
 
 use super::*;
 
+mod inline;
 mod others;
 mod turns;
 
@@ -54,6 +55,12 @@ impl Stage {
         let (taken, actions) = self.file.write(self.now, offset, data);
         assert_eq!(taken, Taken::At(offset));
         self.keep(actions);
+    }
+
+    /// Time for what was written to be sent.
+    fn rest(&mut self) {
+        self.now.mono_ms += IDLE_SEND_MS;
+        self.tell(Event::Tick);
     }
 
     fn take(&mut self, wanted: impl Fn(&Action) -> bool) -> Option<Action> {
@@ -121,33 +128,6 @@ impl Stage {
         self.grant(None);
         self.acknowledge(BOOT);
     }
-}
-
-#[test]
-fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_version() {
-    let mut stage = Stage::new();
-    stage.written();
-    assert_eq!(stage.sync(|_| Synced::Stable), 3);
-    stage.commit(Err(Error::stale("cut").because(Reason::ChunkMoved)));
-    assert!(!stage.file.is_done(1));
-    stage.version = 4;
-    stage.grant(Some(100_000));
-    assert!(stage.sends().is_empty(), "the tail is zeroed first");
-    let trim = stage.take(|action| matches!(action, Action::Trim { .. }));
-    assert!(trim.is_some());
-    stage.tell(Event::Trimmed { index: 0, outcome: Ok(()) });
-    let Some(Action::TellTrim { request, .. }) = stage.take(|action| matches!(action, Action::TellTrim { .. })) else {
-        panic!("the leader hears of it")
-    };
-    assert_eq!((request.trim, request.chunk.unwrap().version), (100_000, 4));
-    stage.version = 5;
-    let reply = NameReply { chunks: vec![stage.info(None)], ..NameReply::default() };
-    stage.tell(Event::TrimTold { index: 0, outcome: Ok(Box::new(reply)) });
-    assert_eq!(stage.sends()[0].2, [1; 1000]);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    assert_eq!(stage.commit(Ok(())).stored[0].version, 5);
-    assert!(stage.file.is_done(1) && !stage.file.is_dirty() && stage.file.faults() == 0);
 }
 
 #[test]
@@ -220,8 +200,7 @@ fn answers_of_an_earlier_round_change_nothing() {
 fn bytes_at_rest_are_committed_in_the_background_and_their_grant_goes_back() {
     let mut stage = Stage::new();
     stage.write(0, &[1; 1000]);
-    stage.now.mono_ms += IDLE_SEND_MS;
-    stage.tell(Event::Tick);
+    stage.rest();
     stage.grant(None);
     stage.acknowledge(BOOT);
     assert_eq!(stage.sync(|_| Synced::Stable), 0);
@@ -261,76 +240,6 @@ fn append(stage: &mut Stage, data: &[u8]) -> Taken {
 }
 
 #[test]
-fn an_append_waits_for_its_turn_and_the_commit_that_shows_it_ends_the_turn() {
-    let mut stage = Stage::new();
-    assert_eq!(append(&mut stage, b"one"), Taken::NeedsTurn);
-    turn(&mut stage, 200_000);
-    assert_eq!(append(&mut stage, b"one"), Taken::At(200_000));
-    assert_eq!(append(&mut stage, b"two"), Taken::At(200_003));
-    stage.now.mono_ms += 5;
-    stage.tell(Event::Fired(Timer::Linger));
-    stage.grant(None);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    let request = stage.commit(Ok(()));
-    assert!(request.append && request.size == 200_006);
-    assert_eq!(append(&mut stage, b"three"), Taken::NeedsTurn);
-}
-
-#[test]
-fn appended_bytes_that_lost_their_place_come_again_at_the_new_end_once() {
-    let mut stage = Stage::new();
-    append(&mut stage, b"mine");
-    turn(&mut stage, 200_000);
-    append(&mut stage, b"mine");
-    stage.tell(Event::Flush { settle: false });
-    stage.grant(None);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    stage.commit(Err(Error::stale("lost").because(Reason::TurnLost)));
-    assert!(!stage.file.is_done(1));
-    stage.version = 4;
-    turn(&mut stage, 200_100);
-    let again = stage.take(|action| matches!(action, Action::Reappend));
-    assert!(again.is_some());
-    let (taken, actions) = stage.file.reappend(stage.now);
-    assert!(matches!(taken, Taken::At(_)));
-    stage.keep(actions);
-    stage.grant(None);
-    let sends: Vec<_> = stage.sends().into_iter().map(|(_, offset, bytes)| (offset, bytes)).collect();
-    assert_eq!(sends, [(200_100, b"mine".to_vec())]);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    assert_eq!(stage.commit(Ok(())).size, 200_104);
-    assert!(stage.file.is_done(1));
-}
-
-#[test]
-fn appended_bytes_whose_turn_is_over_are_not_even_sent_to_their_old_place() {
-    let mut stage = Stage::new();
-    append(&mut stage, b"mine");
-    turn(&mut stage, 200_000);
-    append(&mut stage, b"mine");
-    stage.tell(Event::Flush { settle: false });
-    let Some(Action::Grant { index, request }) = stage.take(|action| matches!(action, Action::Grant { .. })) else {
-        panic!("a grant is asked for")
-    };
-    assert!(request.append);
-    let lost = Error::stale("lost").because(Reason::TurnLost);
-    stage.tell(Event::Granted { index, outcome: Err(lost) });
-    assert!(stage.sends().is_empty() && stage.file.faults() == 0 && !stage.file.is_done(1));
-    turn(&mut stage, 100);
-    let (taken, actions) = stage.file.reappend(stage.now);
-    assert!(matches!(taken, Taken::At(_)));
-    stage.keep(actions);
-    stage.grant(None);
-    assert_eq!(stage.sends()[0].1, 100);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    assert!(stage.commit(Ok(())).append && stage.file.is_done(1));
-}
-
-#[test]
 fn a_full_window_asks_for_a_commit_and_a_failed_one_is_reported() {
     let mut stage = Stage::new();
     let piece = vec![3; 1 << 20];
@@ -360,28 +269,6 @@ fn what_was_acknowledged_under_a_version_that_is_over_is_ours_to_show_although_i
     let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(Some(100_000))], ..NameReply::default() };
     stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
     assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "behind the cut of another client");
-}
-
-#[test]
-fn a_file_that_others_made_small_again_is_asked_for_anew_although_an_old_grant_is_held() {
-    let mut stage = Stage::new();
-    stage.written();
-    stage.sync(|_| Synced::Stable);
-    let Some(Action::Commit { cycle, .. }) = stage.take(|action| matches!(action, Action::Commit { .. })) else {
-        panic!("a commit is wanted")
-    };
-    let attr = Attr { size: 100, data_version: stage.file.attr.data_version + 3, ..stage.file.attr };
-    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
-    stage.tell(Event::Committed { cycle, outcome: Ok(Box::new(reply)) });
-    let reply =
-        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![7; 100].into(), ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    stage.write(20_000, &[2; 10]);
-    stage.tell(Event::Flush { settle: false });
-    stage.acknowledge(BOOT);
-    (stage.chunk_id, stage.version) = (51, 1);
-    stage.grant(None);
-    assert_eq!(stage.sends().len(), 1, "{:?}", stage.waiting);
 }
 
 #[test]
@@ -438,25 +325,6 @@ fn bytes_sent_again_take_along_what_was_written_over_them_so_that_no_reader_goes
 }
 
 #[test]
-fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_commit_does_not() {
-    let mut stage = Stage::new();
-    stage.write(150_000, &[1; 1000]);
-    stage.tell(Event::Flush { settle: false });
-    let before = stage.file.foreign_changes();
-    let granted = stage.take(|action| matches!(action, Action::Grant { .. }));
-    assert!(granted.is_some());
-    let attr = Attr { data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
-    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
-    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
-    assert_eq!(stage.file.foreign_changes(), before + 1, "pages of before may be cached");
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    stage.commit(Ok(()));
-    assert!(stage.file.is_done(1));
-    assert_eq!(stage.file.foreign_changes(), before + 1);
-}
-
-#[test]
 fn the_size_does_not_reach_over_bytes_that_were_given_up() {
     let mut stage = Stage::new();
     // Still under way when those are given up.
@@ -470,164 +338,11 @@ fn the_size_does_not_reach_over_bytes_that_were_given_up() {
 }
 
 #[test]
-fn after_the_commit_that_ended_a_turn_another_is_asked_for() {
-    let mut stage = Stage::new();
-    let append = |stage: &mut Stage| {
-        let (taken, actions) = stage.file.append(stage.now, &[1; 100], true);
-        stage.keep(actions);
-        taken
-    };
-    assert_eq!(append(&mut stage), Taken::NeedsTurn);
-    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
-    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
-    assert_eq!(append(&mut stage), Taken::At(200_000));
-    stage.now.mono_ms += 1000;
-    stage.tell(Event::Fired(Timer::Linger));
-    stage.grant(None);
-    stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
-    assert!(stage.commit(Ok(())).append);
-    assert_eq!(append(&mut stage), Taken::NeedsTurn);
-}
-
-#[test]
-fn a_grant_asked_for_before_bytes_were_appended_is_asked_for_again_with_them() {
-    let mut stage = Stage::new();
-    stage.write(150_000, &[1; 10]);
-    stage.tell(Event::Flush { settle: false });
-    let (_, actions) = stage.file.append(stage.now, &[1; 100], true);
-    stage.keep(actions);
-    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
-    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
-    let (taken, actions) = stage.file.append(stage.now, &[2; 100], true);
-    assert!(matches!(taken, Taken::At(200_000)));
-    stage.keep(actions);
-    // The answer may be hours old for what we know: the turn, and the place, may be another's by now.
-    stage.grant(None);
-    assert!(stage.sends().is_empty());
-    let again = stage.waiting.iter().any(|action| matches!(action, Action::Grant { request, .. } if request.append));
-    assert!(again, "{:?}", stage.waiting);
-    stage.grant(None);
-    assert!(!stage.sends().is_empty());
-}
-
-#[test]
-fn a_pause_before_asking_for_a_turn_that_came_and_went_asks_for_no_other() {
-    let mut stage = Stage::new();
-    let (taken, actions) = stage.file.append(stage.now, &[1; 100], true);
-    assert_eq!(taken, Taken::NeedsTurn);
-    stage.keep(actions);
-    let asks = |stage: &Stage| stage.waiting.iter().filter(|action| matches!(action, Action::AskTurn)).count();
-    let refused = || Err(Error::unavailable("another appends").because(Reason::TurnTaken));
-    stage.tell(Event::Turn { outcome: refused() });
-    // Asked for once, however many want to append.
-    let (_, actions) = stage.file.append(stage.now, &[2; 100], true);
-    stage.keep(actions);
-    assert_eq!(asks(&stage), 1);
-    stage.tell(Event::Fired(Timer::Turn));
-    assert_eq!(asks(&stage), 2);
-    let reply = NameReply { attr: Some(stage.file.attr), ..NameReply::default() };
-    stage.tell(Event::Turn { outcome: Ok(Box::new(reply)) });
-    stage.now.mono_ms += 1000;
-    stage.tell(Event::Fired(Timer::Linger));
-    stage.commit(Ok(()));
-    stage.tell(Event::Fired(Timer::Turn));
-    assert_eq!(asks(&stage), 2, "the turn is over and nothing is to be appended");
-}
-
-/// A file of 16 bytes in its inode, 4 of which were written here and not sent.
-fn dirty_inline() -> Stage {
-    let mut stage = Stage::new();
-    let attr = Attr { inode: 9, size: 16, data_version: 4, ..Attr::default() };
-    let limits = Limits { window_bytes: 4 << 20, inline_bytes: 64, deadline_ms: 60_000 };
-    stage.file = File::new(attr, Credentials::default(), limits, Rounds::default());
-    let reply =
-        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![1; 16].into(), ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 0 });
-    stage.write(4, &[2; 4]);
-    stage
-}
-
-#[test]
-fn unsent_bytes_in_the_inode_lie_over_what_another_client_made_of_it() {
-    let mut stage = dirty_inline();
-    let attr = Attr { size: 32, data_version: 5, ..stage.file.attr };
-    stage.tell(Event::Seen(attr));
-    assert!(!stage.file.is_body_known(), "the rest is to be asked for");
-    let reply =
-        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![3; 32].into(), ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    let bytes = stage.file.read_inline(0, 32).unwrap();
-    assert_eq!((&bytes[..4], &bytes[4..8], &bytes[8..]), (&[3; 4][..], &[2; 4][..], &[3; 24][..]));
-}
-
-#[test]
-fn unsent_bytes_in_the_inode_follow_the_file_into_its_chunks() {
-    let mut stage = dirty_inline();
-    let attr = Attr { size: 5000, data_version: 5, ..stage.file.attr };
-    stage.tell(Event::Seen(attr));
-    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    assert!(stage.file.read_inline(0, 32).is_none());
-    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
-    let patches = stage.file.patches(0, 0, 5000);
-    assert!(patches.iter().all(|patch| (patch.offset(), patch.bytes()) == (4, &[2; 4][..])) && !patches.is_empty());
-}
-
-#[test]
-fn on_the_way_out_of_the_inode_what_another_client_made_of_the_file_is_read() {
-    let mut stage = dirty_inline();
-    stage.write(100, &[5; 10]);
-    let own = |stage: &Stage| stage.file.patches(0, 0, 4).is_empty();
-    assert!(!own(&stage), "what lay in the inode lies over the chunk until others have moved it");
-    let attr = Attr { size: 5000, data_version: 6, ..stage.file.attr };
-    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    assert!(own(&stage));
-    assert!(!stage.file.patches(0, 100, 110).is_empty());
-}
-
-#[test]
-fn bytes_of_the_inode_that_were_about_to_move_and_are_old_are_neither_read_nor_moved() {
-    let mut stage = dirty_inline();
-    stage.write(100, &[5; 10]);
-    stage.take(|action| matches!(action, Action::Grant { .. })).expect("a grant");
-    let old = stage.file.attr;
-    let granted = NameReply {
-        attr: Some(old),
-        is_inline: true,
-        inline_data: vec![1; 16].into(),
-        chunks: vec![stage.info(None)],
-        ..NameReply::default()
-    };
-    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(granted)) });
-    assert_eq!(stage.file.patches(0, 8, 16)[0].bytes()[..4], [1; 4]);
-    let attr = Attr { size: 9, data_version: 6, ..old };
-    let reply = NameReply { attr: Some(attr), is_inline: true, inline_data: vec![9; 9].into(), ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    assert!(stage.file.patches(0, 9, 16).is_empty());
-    assert_eq!(stage.file.patches(0, 0, 4)[0].bytes()[..4], [9; 4]);
-    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "it is asked for again");
-}
-
-#[test]
-fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
-    let mut stage = Stage::new();
-    stage.written();
-    let attr = Attr { size: 150_000, data_version: stage.file.attr.data_version + 2, ..stage.file.attr };
-    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
-    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    assert!(matches!(stage.file.source(0), Source::Known(info) if info.chunk.is_none()));
-    assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "ours comes after the cut");
-}
-
-#[test]
 fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is_blamed() {
     let mut stage = Stage::new();
     stage.write(0, &[1; 1000]);
     stage.tell(Event::Tick);
-    stage.now.mono_ms += IDLE_SEND_MS;
-    stage.tell(Event::Tick);
+    stage.rest();
     let Some(Action::Grant { .. }) = stage.take(|action| matches!(action, Action::Grant { .. })) else {
         panic!("a grant is asked for")
     };
@@ -637,8 +352,7 @@ fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is
     assert!(stage.waiting.iter().any(|action| matches!(action, Action::Send { create: true, .. })));
     stage.acknowledge(BOOT);
     stage.write(5000, &[2; 1000]);
-    stage.now.mono_ms += IDLE_SEND_MS;
-    stage.tell(Event::Tick);
+    stage.rest();
     let Some(Action::Send { index, round, piece, create, .. }) =
         stage.take(|action| matches!(action, Action::Send { .. }))
     else {
@@ -716,8 +430,7 @@ fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_befor
     stage.acknowledge(BOOT);
     stage.write(20_000, &[4]);
     stage.tell(Event::Tick);
-    stage.now.mono_ms += IDLE_SEND_MS;
-    stage.tell(Event::Tick);
+    stage.rest();
     let Some(Action::Send { index, round, piece, .. }) = stage.take(|action| matches!(action, Action::Send { .. }))
     else {
         panic!("a later write is under way: {:?}", stage.waiting)

@@ -543,12 +543,11 @@ impl Writer {
 fn renew_overwritten(pieces: &mut [Arc<Piece>]) {
     let mut covered = Ranges::default();
     for at in (0..pieces.len()).rev() {
-        let (piece, later) = (&pieces[at], &pieces[at + 1..]);
+        let piece = &pieces[at];
         let (start, end) = (u64::from(piece.offset), u64::from(piece.end()));
         let is_plain = !piece.append && piece.seq != 0;
         if is_plain && covered.gaps(start, end) != [(start, end)] {
-            let over: Vec<Arc<Piece>> = later.iter().filter(|other| other.overlaps(piece)).cloned().collect();
-            pieces[at] = Arc::new(piece.under(&over));
+            pieces[at] = Arc::new(piece.under(&pieces[at + 1..]));
         }
         covered.insert(start, end);
     }

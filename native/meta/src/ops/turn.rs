@@ -8,20 +8,17 @@ use wire::proto::name_request::Op;
 use super::content;
 use crate::errors;
 use crate::state::{Context, State};
-use crate::tables::Appender;
+use crate::tables::Tables;
 
 /// A holder that takes longer loses the turn to whoever asks next. What it sent is void: it takes a new place.
 const TURN_NS: i64 = 3_000_000_000;
 
 /// Whether another session's turn may be taken: it took too long, or its holder ended. An error while it is in time.
 pub(crate) fn is_overdue(cx: &Context, inode: u64) -> Result<bool> {
-    let Some(holder) = cx.tables.appender(inode).filter(|holder| holder.session != cx.session) else {
-        return Ok(false);
-    };
-    if is_in_time(holder, cx.now_ns) && cx.tables.session(holder.session).is_ok() {
-        return Err(errors::appending(inode, holder.session));
+    match in_turn(cx.tables, inode, cx.now_ns).filter(|session| *session != cx.session) {
+        Some(session) => Err(errors::appending(inode, session)),
+        None => Ok(cx.tables.appender(inode).is_some_and(|holder| holder.session != cx.session)),
     }
-    Ok(true)
 }
 
 /// End another session's turn, if there is one that may be taken. An error while it is in time.
@@ -32,8 +29,10 @@ pub(crate) fn take_over(cx: &mut Context, inode: u64) -> Result<()> {
     Ok(())
 }
 
-fn is_in_time(holder: Appender, now_ns: i64) -> bool {
-    now_ns.saturating_sub(holder.since_ns) < TURN_NS
+/// The session that has the turn, lives and is in time.
+fn in_turn(tables: &Tables, inode: u64, now_ns: i64) -> Option<u64> {
+    let holder = tables.appender(inode).filter(|holder| now_ns.saturating_sub(holder.since_ns) < TURN_NS)?;
+    tables.session(holder.session).is_ok().then_some(holder.session)
 }
 
 pub(crate) fn end_turn(cx: &mut Context, inode: u64) {
@@ -56,9 +55,8 @@ impl State {
         (always || tables.inode(inode).is_ok_and(|inode| end > inode.size)).then_some(inode)
     }
 
-    /// The session that has the turn and is in time.
+    /// The session that has the turn, lives and is in time.
     pub fn appender(&self, inode: u64, now_ns: i64) -> Option<u64> {
-        let holder = self.tables.appender(inode).filter(|holder| is_in_time(*holder, now_ns))?;
-        self.has_session(holder.session).then_some(holder.session)
+        in_turn(&self.tables, inode, now_ns)
     }
 }

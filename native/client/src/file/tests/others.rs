@@ -6,8 +6,7 @@ use super::*;
 fn a_read_that_meets_another_start_of_a_server_sends_again_what_it_may_have_lost() {
     let mut stage = Stage::new();
     stage.write(150_000, &[1; 1000]);
-    stage.now.mono_ms += IDLE_SEND_MS;
-    stage.tell(Event::Tick);
+    stage.rest();
     stage.grant(None);
     stage.acknowledge(BOOT);
     stage.tell(Event::ReadFrom { index: 0, server: 2, boot_id: BOOT });
@@ -45,52 +44,81 @@ fn a_chunk_whose_bytes_are_committed_is_never_made_anew_though_its_grant_is_from
     assert!(matches!(sent, Some(Action::Send { create: false, .. })), "{sent:?}");
 }
 
-/// The answer to a grant of a chunk for a file that still lies in its inode.
-fn grant_inline(stage: &mut Stage, data_version: u64, bytes: &[u8]) {
-    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "{:?}", stage.waiting);
-    let attr = Attr { data_version, ..stage.file.attr };
-    let (chunks, inline_data) = (vec![stage.info(None)], bytes.to_vec().into());
-    let reply = NameReply { attr: Some(attr), chunks, is_inline: true, inline_data, ..NameReply::default() };
-    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
-}
-
-/// As `Stage::acknowledge`, noting what the copies hold.
-fn put_all(stage: &mut Stage, copies: &mut [u8]) {
-    while !stage.sends().is_empty() {
-        for (_, offset, bytes) in stage.sends() {
-            copies[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
-        }
-        let sent: Vec<Action> = std::mem::take(&mut stage.waiting);
-        for action in sent {
-            let Action::Send { index, round, piece, .. } = action else {
-                stage.waiting.push(action);
-                continue;
-            };
-            let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
-            let (seq, offset) = (piece.seq, piece.offset);
-            stage.tell(Event::Sent { index, round, seq, offset, outcome: Ok(ChunkWriteReply { stamps }) });
-        }
-    }
+#[test]
+fn a_file_that_others_made_small_again_is_asked_for_anew_although_an_old_grant_is_held() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable);
+    let Some(Action::Commit { cycle, .. }) = stage.take(|action| matches!(action, Action::Commit { .. })) else {
+        panic!("a commit is wanted")
+    };
+    let attr = Attr { size: 100, data_version: stage.file.attr.data_version + 3, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
+    stage.tell(Event::Committed { cycle, outcome: Ok(Box::new(reply)) });
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![7; 100].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    stage.write(20_000, &[2; 10]);
+    stage.tell(Event::Flush { settle: false });
+    stage.acknowledge(BOOT);
+    (stage.chunk_id, stage.version) = (51, 1);
+    stage.grant(None);
+    assert_eq!(stage.sends().len(), 1, "{:?}", stage.waiting);
 }
 
 #[test]
-fn a_file_moves_out_of_its_inode_with_the_bytes_that_were_read_there_and_ours_over_them() {
-    let mut stage = dirty_inline();
-    let mut copies = [0; 110];
-    stage.write(100, &[2; 10]);
+fn a_chunk_that_another_client_cut_away_is_not_read_though_it_took_bytes_of_ours() {
+    let mut stage = Stage::new();
+    stage.written();
+    let attr = Attr { size: 150_000, data_version: stage.file.attr.data_version + 2, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.chunk.is_none()));
+    assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "ours comes after the cut");
+}
+
+#[test]
+fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_commit_does_not() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 1000]);
     stage.tell(Event::Flush { settle: false });
-    grant_inline(&mut stage, 5, &[3; 16]);
-    put_all(&mut stage, &mut copies);
-    assert_eq!(copies[..16], [[3; 4], [2; 4], [3; 4], [3; 4]].concat());
-    // Another client writes into the inode before the commit that moves it arrives.
-    stage.tell(Event::Seen(Attr { data_version: 6, ..stage.file.attr }));
+    let before = stage.file.foreign_changes();
+    let granted = stage.take(|action| matches!(action, Action::Grant { .. }));
+    assert!(granted.is_some());
+    let attr = Attr { data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+    assert_eq!(stage.file.foreign_changes(), before + 1, "pages of before may be cached");
+    stage.acknowledge(BOOT);
     stage.sync(|_| Synced::Stable);
-    let refused = stage.commit(Err(Error::stale("changed").because(Reason::ChunkMoved)));
-    assert_eq!((refused.convert_inline, refused.expect_inline_version), (true, 5));
-    grant_inline(&mut stage, 6, &[4; 16]);
-    put_all(&mut stage, &mut copies);
-    assert_eq!(copies[..16], [[4; 4], [2; 4], [4; 4], [4; 4]].concat(), "ours is on the copies already");
+    stage.commit(Ok(()));
+    assert!(stage.file.is_done(1));
+    assert_eq!(stage.file.foreign_changes(), before + 1);
+}
+
+#[test]
+fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_version() {
+    let mut stage = Stage::new();
+    stage.written();
+    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    stage.commit(Err(Error::stale("cut").because(Reason::ChunkMoved)));
+    assert!(!stage.file.is_done(1));
+    stage.version = 4;
+    stage.grant(Some(100_000));
+    assert!(stage.sends().is_empty(), "the tail is zeroed first");
+    let trim = stage.take(|action| matches!(action, Action::Trim { .. }));
+    assert!(trim.is_some());
+    stage.tell(Event::Trimmed { index: 0, outcome: Ok(()) });
+    let Some(Action::TellTrim { request, .. }) = stage.take(|action| matches!(action, Action::TellTrim { .. })) else {
+        panic!("the leader hears of it")
+    };
+    assert_eq!((request.trim, request.chunk.unwrap().version), (100_000, 4));
+    stage.version = 5;
+    let reply = NameReply { chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::TrimTold { index: 0, outcome: Ok(Box::new(reply)) });
+    assert_eq!(stage.sends()[0].2, [1; 1000]);
+    stage.acknowledge(BOOT);
     stage.sync(|_| Synced::Stable);
-    assert_eq!(stage.commit(Ok(())).expect_inline_version, 6);
-    assert!(stage.file.is_done(2) && stage.file.faults() == 0);
+    assert_eq!(stage.commit(Ok(())).stored[0].version, 5);
+    assert!(stage.file.is_done(1) && !stage.file.is_dirty() && stage.file.faults() == 0);
 }

@@ -1,0 +1,128 @@
+//! A file whose bytes lie in its inode, with unsent ones of ours, and on its way out of it.
+
+use super::*;
+
+/// The answer to a grant of a chunk for a file that still lies in its inode.
+fn grant_inline(stage: &mut Stage, data_version: u64, bytes: &[u8]) {
+    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "{:?}", stage.waiting);
+    let attr = Attr { data_version, ..stage.file.attr };
+    let (chunks, inline_data) = (vec![stage.info(None)], bytes.to_vec().into());
+    let reply = NameReply { attr: Some(attr), chunks, is_inline: true, inline_data, ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+}
+
+/// As `Stage::acknowledge`, noting what the copies hold.
+fn put_all(stage: &mut Stage, copies: &mut [u8]) {
+    while !stage.sends().is_empty() {
+        for (_, offset, bytes) in stage.sends() {
+            copies[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+        }
+        let sent: Vec<Action> = std::mem::take(&mut stage.waiting);
+        for action in sent {
+            let Action::Send { index, round, piece, .. } = action else {
+                stage.waiting.push(action);
+                continue;
+            };
+            let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
+            let (seq, offset) = (piece.seq, piece.offset);
+            stage.tell(Event::Sent { index, round, seq, offset, outcome: Ok(ChunkWriteReply { stamps }) });
+        }
+    }
+}
+
+/// A file of 16 bytes in its inode, 4 of which were written here and not sent.
+fn dirty_inline() -> Stage {
+    let mut stage = Stage::new();
+    let attr = Attr { inode: 9, size: 16, data_version: 4, ..Attr::default() };
+    let limits = Limits { window_bytes: 4 << 20, inline_bytes: 64, deadline_ms: 60_000 };
+    stage.file = File::new(attr, Credentials::default(), limits, Rounds::default());
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![1; 16].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 0 });
+    stage.write(4, &[2; 4]);
+    stage
+}
+
+#[test]
+fn unsent_bytes_in_the_inode_lie_over_what_another_client_made_of_it() {
+    let mut stage = dirty_inline();
+    let attr = Attr { size: 32, data_version: 5, ..stage.file.attr };
+    stage.tell(Event::Seen(attr));
+    assert!(!stage.file.is_body_known(), "the rest is to be asked for");
+    let reply =
+        NameReply { attr: Some(attr), is_inline: true, inline_data: vec![3; 32].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    let bytes = stage.file.read_inline(0, 32).unwrap();
+    assert_eq!((&bytes[..4], &bytes[4..8], &bytes[8..]), (&[3; 4][..], &[2; 4][..], &[3; 24][..]));
+}
+
+#[test]
+fn unsent_bytes_in_the_inode_follow_the_file_into_its_chunks() {
+    let mut stage = dirty_inline();
+    let attr = Attr { size: 5000, data_version: 5, ..stage.file.attr };
+    stage.tell(Event::Seen(attr));
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(stage.file.read_inline(0, 32).is_none());
+    assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
+    let patches = stage.file.patches(0, 0, 5000);
+    assert!(patches.iter().all(|patch| (patch.offset(), patch.bytes()) == (4, &[2; 4][..])) && !patches.is_empty());
+}
+
+#[test]
+fn on_the_way_out_of_the_inode_what_another_client_made_of_the_file_is_read() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    let own = |stage: &Stage| stage.file.patches(0, 0, 4).is_empty();
+    assert!(!own(&stage), "what lay in the inode lies over the chunk until others have moved it");
+    let attr = Attr { size: 5000, data_version: 6, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(own(&stage));
+    assert!(!stage.file.patches(0, 100, 110).is_empty());
+}
+
+#[test]
+fn bytes_of_the_inode_that_were_about_to_move_and_are_old_are_neither_read_nor_moved() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    stage.take(|action| matches!(action, Action::Grant { .. })).expect("a grant");
+    let old = stage.file.attr;
+    let granted = NameReply {
+        attr: Some(old),
+        is_inline: true,
+        inline_data: vec![1; 16].into(),
+        chunks: vec![stage.info(None)],
+        ..NameReply::default()
+    };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(granted)) });
+    assert_eq!(stage.file.patches(0, 8, 16)[0].bytes()[..4], [1; 4]);
+    let attr = Attr { size: 9, data_version: 6, ..old };
+    let reply = NameReply { attr: Some(attr), is_inline: true, inline_data: vec![9; 9].into(), ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    assert!(stage.file.patches(0, 9, 16).is_empty());
+    assert_eq!(stage.file.patches(0, 0, 4)[0].bytes()[..4], [9; 4]);
+    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "it is asked for again");
+}
+
+#[test]
+fn a_file_moves_out_of_its_inode_with_the_bytes_that_were_read_there_and_ours_over_them() {
+    let mut stage = dirty_inline();
+    let mut copies = [0; 110];
+    stage.write(100, &[2; 10]);
+    stage.tell(Event::Flush { settle: false });
+    grant_inline(&mut stage, 5, &[3; 16]);
+    put_all(&mut stage, &mut copies);
+    assert_eq!(copies[..16], [[3; 4], [2; 4], [3; 4], [3; 4]].concat());
+    // Another client writes into the inode before the commit that moves it arrives.
+    stage.tell(Event::Seen(Attr { data_version: 6, ..stage.file.attr }));
+    stage.sync(|_| Synced::Stable);
+    let refused = stage.commit(Err(Error::stale("changed").because(Reason::ChunkMoved)));
+    assert_eq!((refused.convert_inline, refused.expect_inline_version), (true, 5));
+    grant_inline(&mut stage, 6, &[4; 16]);
+    put_all(&mut stage, &mut copies);
+    assert_eq!(copies[..16], [[4; 4], [2; 4], [4; 4], [4; 4]].concat(), "ours is on the copies already");
+    stage.sync(|_| Synced::Stable);
+    assert_eq!(stage.commit(Ok(())).expect_inline_version, 6);
+    assert!(stage.file.is_done(2) && stage.file.faults() == 0);
+}
