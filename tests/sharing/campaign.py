@@ -327,16 +327,19 @@ class Breaker:
 
     def chunkserver(self) -> None:
         server = self.dice.choice(SERVERS)
+        self.failing()
         away(self.cluster.kill, server)
         time.sleep(self.dice.choice([0, 1, 4]))
         self.mended(server)
 
     def every_chunkserver(self) -> None:
+        self.failing()
         kill_all(self.cluster, SERVERS)
         self.mended(*SERVERS)
 
     def pause(self) -> None:
         pid = away(pid_of, self.cluster, self.dice.choice(SERVERS))
+        self.failing()
         os.kill(pid, signal.SIGSTOP)
         time.sleep(self.dice.choice([0.5, 2, 5]))
         os.kill(pid, signal.SIGCONT)
@@ -361,6 +364,9 @@ class Breaker:
         with contextlib.suppress(NotYet):  # it may have had no error at all
             wait_until("it works again", lambda: client.looked >= reached + 3, timeout_s=5)
         client.dying.clear()
+
+    def failing(self) -> None:
+        self.history.failures.append(time.monotonic())
 
     def mended(self, *servers: str) -> None:
         restart_all(self.cluster, servers)

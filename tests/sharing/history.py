@@ -9,7 +9,8 @@ each block that a reader finds:
 - no other change came for sure after it and before the open (close-to-open; one's own changes count at once);
 - zeros have a cause: never written, or cut off; and something made the file longer without writing there, or it was cut after
   the reader had heard its size;
-- a reader never goes back to what came before something it saw;
+- a reader never goes back to what came before something it saw; except from bytes that nobody had synced, when a chunkserver or the
+  client that wrote them failed meanwhile;
 - what is appended stands in one place, as it was written;
 - the size is one that some change made, and not smaller than what is there for sure.
 """
@@ -126,6 +127,8 @@ class History:
     opened: list[Naming] = field(default_factory=list)
     # A mount died: what it had seen of its own may be gone.
     deaths: list[tuple[int, float]] = field(default_factory=list)
+    # A chunkserver was killed or paused.
+    failures: list[float] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """What is wrong with it, in words; nothing when it is right."""
@@ -279,15 +282,12 @@ class _Check:
                     )
 
     def check_going_back(self) -> None:
-        seen: dict[tuple[int, int, int], tuple[Change, float]] = {}
+        seen: dict[tuple[int, int, int], Change] = {}
         for look in self.looks:
-            died = max(
-                (d for client, d in self.history.deaths if client == look.client and d < look.start), default=-inf
-            )
             for at, block in enumerate(look.blocks):
                 key = look.client, look.inode, at
-                last, when = seen.get(key, (None, -inf))
-                if last is not None and when < died and last.client == look.client:
+                last = seen.get(key)
+                if last is not None and self.may_be_lost(last, look):
                     last = None
                 if isinstance(block, Mark):
                     now = self.by_mark.get((block.client, block.sequence))
@@ -295,11 +295,18 @@ class _Check:
                         continue
                     if last is not None and now is not last and now.before(last):
                         self.wrong.append(f"{look}: block {at} went back to {now} after {last}")
-                    seen[key] = now, look.end
+                    seen[key] = now
                 elif block is None and last is not None:
                     causes = [cause for cause in self.zero_causes(look, at) if cause is not None]
                     if not any(not cause.before(last) for cause in causes):
                         self.wrong.append(f"{look}: block {at} went back to zeros after {last}")
+
+    def may_be_lost(self, change: Change, look: Look) -> bool:
+        """Nobody had synced it, and its client, or a chunkserver that others read it from, failed since."""
+        own = change.client == look.client
+        failed = [died for client, died in self.history.deaths if client == change.client]
+        failed += [] if own else self.history.failures
+        return change.stable >= look.start and any(change.start <= moment <= look.end for moment in failed)
 
     def check_lost_appends(self) -> None:
         """Fsynced, and nothing could have cut or covered it: then who looked afterwards has seen it."""

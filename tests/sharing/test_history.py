@@ -122,6 +122,18 @@ def test_a_reader_that_goes_back_is_refused() -> None:
     assert "went back" in " ".join(again.problems()), "the death of the reader is no reason for it"
 
 
+def test_a_reader_may_go_back_from_unsynced_bytes_whose_server_or_writer_failed() -> None:
+    later = write(2, 1, 0, 1, 3, 4)
+    looks = [look(3, 5, 6, *of(later, 0), *of(BASE, 1, 2, 3)), look(3, 7, 8, *of(BASE, 0, 1, 2, 3))]
+    for failed in ({"failures": [6.5]}, {"deaths": [(2, 6.5)]}):
+        assert not History([BASE, later], looks, **failed).problems()
+    assert History([BASE, later], looks, failures=[2.5, 8.5], deaths=[(2, 8.5)]).problems(), "before and after it"
+    synced = write(2, 1, 0, 1, 3, 4, stable=6.9)
+    assert History([BASE, synced], looks, failures=[6.5], deaths=[(2, 6.5)]).problems()
+    own = [look(2, 5, 6, *looks[0].blocks), look(2, 7, 8, *looks[1].blocks)]
+    assert History([BASE, later], own, failures=[6.5]).problems(), "its client sends it again"
+
+
 def test_a_reader_that_goes_back_to_zeros_is_refused() -> None:
     beyond, inside = write(2, 1, 6, 1, 3, 4, stable=5), write(2, 2, 5, 1, 6, 7)
     whole = (*of(BASE, 0, 1, 2, 3), None)

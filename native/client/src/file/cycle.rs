@@ -348,7 +348,8 @@ impl File {
                 if self.cycle.as_ref().is_some_and(|cycle| cycle.ends_turn) {
                     self.turn.ended();
                 }
-                self.convert = None;
+                // Unless another client put bytes into the inode since.
+                self.convert.take_if(|convert| convert.version.is_some());
                 return self.finish(out);
             }
             Err(error) => error,

@@ -161,16 +161,24 @@ impl File {
         }
     }
 
-    /// On the way out of the inode, and another client changed the file: what lay in it is no more what readers see, and not
-    /// what goes into chunk 0. A commit under way tells by itself.
+    /// The file lies in its inode, and bytes of ours for its chunks wait: it was on its way out and another client changed it,
+    /// or another client cut it away and wrote it anew. What lies in the inode now is what readers see and what goes into
+    /// chunk 0. A commit of ours that is under way is refused then, or told by itself.
     pub(super) fn renew_conversion(&mut self, reply: &NameReply) {
-        let Some(convert) = &mut self.convert else { return };
-        let told = reply.attr.as_ref().map(|attr| attr.data_version);
-        if convert.version.is_some() && convert.version == told || self.cycle.as_ref().is_some_and(Cycle::is_changing) {
+        if !matches!(self.body, Body::Chunked) || !self.is_dirty() {
             return;
         }
-        convert.content = if reply.is_inline { reply.inline_data.to_vec() } else { Vec::new() };
-        if convert.version.take().is_some()
+        let lies_inline = reply.is_inline && !reply.inline_data.is_empty();
+        let told = reply.attr.as_ref().map(|attr| attr.data_version);
+        let known = self.convert.as_ref().and_then(|convert| convert.version);
+        let moved_by_us = !lies_inline && self.cycle.as_ref().is_some_and(Cycle::is_changing);
+        if known.is_some_and(|version| told == Some(version)) || moved_by_us || (!lies_inline && self.convert.is_none())
+        {
+            return;
+        }
+        let content = if lies_inline { reply.inline_data.to_vec() } else { Vec::new() };
+        self.convert = Some(Convert { content, version: None });
+        if known.is_some()
             && let Some(writer) = self.writers.get_mut(&0)
         {
             writer.drop_others();

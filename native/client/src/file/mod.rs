@@ -591,7 +591,8 @@ impl File {
     fn clean(&mut self) {
         self.dirty_end = 0;
         self.mtime_ns = None;
-        if self.foreign_changes != self.foreign_at_clean && matches!(self.body, Body::Chunked) {
+        let changed = self.foreign_changes != self.foreign_at_clean || self.convert.take().is_some();
+        if changed && matches!(self.body, Body::Chunked) {
             self.body = Body::Unknown;
         }
         self.foreign_at_clean = self.foreign_changes;

@@ -126,3 +126,34 @@ fn a_file_moves_out_of_its_inode_with_the_bytes_that_were_read_there_and_ours_ov
     assert_eq!(stage.commit(Ok(())).expect_inline_version, 6);
     assert!(stage.file.is_done(2) && stage.file.faults() == 0);
 }
+
+#[test]
+fn unsent_bytes_lie_over_what_another_client_put_into_the_inode_after_it_cut_the_file_away() {
+    for committing in [false, true] {
+        let mut stage = Stage::new();
+        stage.written();
+        if committing {
+            stage.sync(|_| Synced::Stable);
+        }
+        let attr = Attr { size: 100, data_version: stage.file.attr.data_version + 2, ..stage.file.attr };
+        let inline_data = vec![7; 100].into();
+        let reply = NameReply { attr: Some(attr), is_inline: true, inline_data, ..NameReply::default() };
+        stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+        assert_eq!(stage.file.patches(0, 0, 4096)[0].bytes(), [7; 100]);
+        assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "ours comes after the cut");
+        if committing {
+            stage.commit(Err(Error::stale("inline").because(Reason::ChunkMoved)));
+        } else {
+            stage.sync(|_| Synced::Stable);
+        }
+        (stage.chunk_id, stage.version) = (51, 1);
+        let mut copies = vec![0; 151_000];
+        grant_inline(&mut stage, attr.data_version, &[7; 100]);
+        put_all(&mut stage, &mut copies);
+        assert_eq!((&copies[..100], &copies[150_000..]), (&[7; 100][..], &[1; 1000][..]));
+        stage.sync(|_| Synced::Stable);
+        let request = stage.commit(Ok(()));
+        assert_eq!((request.convert_inline, request.expect_inline_version), (true, attr.data_version));
+        assert!(stage.file.is_done(1) && !stage.file.is_dirty());
+    }
+}
