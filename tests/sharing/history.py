@@ -19,6 +19,7 @@ import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 
 BLOCK = 4096
 _HEADER = struct.Struct("<QQIIII")
@@ -145,6 +146,7 @@ class _Check:
             self.of_file[change.inode].append(change)
         self.looks = sorted(history.looks, key=lambda look: look.start)
         self.over_block: dict[tuple[int, int], list[Change]] = {}
+        self.latest_of: dict[tuple[Look, int], list[Change]] = {}
 
     def run(self) -> list[str]:
         self.place_appends()
@@ -177,10 +179,10 @@ class _Check:
     # ---- blocks ---------------------------------------------------------------------------------------------------
     def counts(self, change: Change, look: Look) -> bool:
         """This look must see it, unless something came after it: one's own while one's mount lives, others' once stable."""
-        own = change.client == look.client and not any(
-            client == look.client and change.start <= died < look.start for client, died in self.history.deaths
-        )
-        return (change.end if own else change.stable) < look.start
+        if change.client != look.client:
+            return change.stable < look.start
+        died = (client == look.client and change.start <= at < look.start for client, at in self.history.deaths)
+        return (change.stable if any(died) else change.end) < look.start
 
     def over(self, inode: int, at: int) -> list[Change]:
         """The changes of one block: what was written there, and the cuts that took it off."""
@@ -211,12 +213,25 @@ class _Check:
         elif later := self.overtaken(look, at, change):
             self.wrong.append(f"{look}: block {at} is of {change}, though afterwards came {later}")
 
+    def latest(self, look: Look, at: int) -> list[Change]:
+        """Of what this look must see of a block, the last of each client, by its number and by its start."""
+        key = look, at
+        if key not in self.latest_of:
+            of_client: dict[int, list[Change]] = defaultdict(list)
+            for change in self.over(look.inode, at):
+                if self.counts(change, look):
+                    of_client[change.client].append(change)
+            self.latest_of[key] = [
+                max(changes, key=by)
+                for changes in of_client.values()
+                for by in (attrgetter("sequence"), attrgetter("start"))
+            ]
+        return self.latest_of[key]
+
     def overtaken(self, look: Look, at: int, change: Change | None) -> Change | None:
         """What came for sure after `change` (None: since the file is there) and before this look."""
-        for other in self.over(look.inode, at):
-            if other is change or not self.counts(other, look):
-                continue
-            if change is None or change.before(other):
+        for other in self.latest(look, at):
+            if other is not change and (change is None or change.before(other)):
                 return other
         return None
 
@@ -257,7 +272,7 @@ class _Check:
             if change.kind != "append" or change.first >= 0:
                 short = change.behind > size and self.counts(change, look)
                 if short and not any(
-                    cut.first < change.behind and not cut.before(change) and cut is not change for cut in cuts
+                    cut.first < change.behind and not cut.before(change) and cut is not change for cut in reversed(cuts)
                 ):
                     self.wrong.append(f"{look}: the size is {size} blocks, though there came {change}")
                     return
