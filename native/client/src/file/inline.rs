@@ -178,9 +178,9 @@ impl File {
         }
         let content = if lies_inline { reply.inline_data.to_vec() } else { Vec::new() };
         self.convert = Some(Convert { content, version: None });
-        if known.is_some()
-            && let Some(writer) = self.writers.get_mut(&0)
-        {
+        if let Some(writer) = self.writers.get_mut(&0) {
+            // Copies have old bytes of others too, by now or by a commit that was refused: none is read there.
+            writer.send_again();
             writer.drop_others();
             writer.ask_anew();
         }

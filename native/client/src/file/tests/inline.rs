@@ -157,3 +157,26 @@ fn unsent_bytes_lie_over_what_another_client_put_into_the_inode_after_it_cut_the
         assert!(stage.file.is_done(1) && !stage.file.is_dirty());
     }
 }
+
+#[test]
+fn bytes_of_the_inode_that_a_refused_commit_would_have_moved_are_not_read_once_another_client_cut_them_off() {
+    for chunk_is_named in [false, true] {
+        let mut stage = dirty_inline();
+        stage.write(100, &[5; 10]);
+        stage.tell(Event::Flush { settle: false });
+        grant_inline(&mut stage, 4, &[1; 16]);
+        put_all(&mut stage, &mut [0; 110]);
+        stage.sync(|_| Synced::Stable);
+        let cut = Attr { size: 9, data_version: 5, ..stage.file.attr };
+        stage.tell(Event::Seen(cut));
+        stage.commit(Err(Error::stale("changed").because(Reason::ChunkMoved)));
+        stage.version += 1;
+        let chunks = if chunk_is_named { vec![stage.info(Some(9))] } else { Vec::new() };
+        let (inline_data, is_inline) = (vec![1; 9].into(), true);
+        let reply = NameReply { attr: Some(cut), chunks, is_inline, inline_data, ..NameReply::default() };
+        stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+        assert!(stage.file.patches(0, 9, 16).is_empty(), "they are read as zeros");
+        assert_eq!(stage.file.patches(0, 100, 110).len(), 1, "ours lie over whatever is there");
+        assert!(matches!(stage.file.source(0), Source::Known(info) if info.chunk.is_none() || chunk_is_named));
+    }
+}
