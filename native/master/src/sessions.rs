@@ -14,7 +14,8 @@ const REMEMBERED_RELEASES: usize = 128;
 #[derive(Default)]
 struct Hold {
     handles: u32,
-    /// Learned from a renewal: the number of handles is not known, so only renewals end it.
+    /// Learned from a renewal, or of a session from before this leader: the number of handles is not known, so only
+    /// renewals end it.
     learned: bool,
     /// Since the first renewal in a row that left it out.
     absent_since: Option<Instant>,
@@ -24,6 +25,8 @@ struct Session {
     seen: Instant,
     /// Its holds are known to this leader.
     known: bool,
+    /// Another leader registered it and may have counted handles that this one knows nothing of.
+    from_before: bool,
     /// Since the first renewal that listed nothing; believed once another one follows later.
     empty_since: Option<Instant>,
     holds: HashMap<u64, Hold>,
@@ -32,7 +35,8 @@ struct Session {
 
 impl Session {
     fn new(now: Instant) -> Session {
-        Session { seen: now, known: false, empty_since: None, holds: HashMap::new(), releases: VecDeque::new() }
+        let (holds, releases) = (HashMap::new(), VecDeque::new());
+        Session { seen: now, known: false, from_before: true, empty_since: None, holds, releases }
     }
 }
 
@@ -56,7 +60,7 @@ impl Sessions {
     pub fn register(&mut self, session: u64, now: Instant) {
         let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
         entry.seen = now;
-        entry.known = true;
+        (entry.known, entry.from_before) = (true, false);
     }
 
     /// Count one more handle; false when the inode is being purged and cannot be opened any more.
@@ -66,9 +70,11 @@ impl Sessions {
         }
         let entry = self.live.entry(session).or_insert_with(|| Session::new(now));
         entry.seen = now;
+        // Handles of before may be open too, or just being released.
+        let learned = entry.from_before && now.saturating_duration_since(self.since) <= self.timeout;
         let hold = entry.holds.entry(inode).or_insert_with(|| {
             *self.holders.entry(inode).or_default() += 1;
-            Hold::default()
+            Hold { learned, ..Hold::default() }
         });
         hold.handles = hold.handles.saturating_add(1);
         hold.absent_since = None;
@@ -217,6 +223,7 @@ mod tests {
     fn a_retried_release_drops_one_handle_only() {
         let now = Instant::now();
         let mut sessions = Sessions::new(now, TIMEOUT);
+        sessions.register(1, now);
         assert!(sessions.open(1, 9, now) && sessions.open(1, 9, now));
         sessions.release(1, 5, &[9], now);
         sessions.release(1, 5, &[9], now);
@@ -235,6 +242,25 @@ mod tests {
         assert!(sessions.is_held(9));
         sessions.renew(1, &[], now + TIMEOUT / 3);
         assert!(!sessions.is_held(9));
+    }
+
+    #[test]
+    fn a_file_opened_under_another_leader_stays_held_when_a_handle_opened_since_is_closed() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(now, TIMEOUT);
+        sessions.open(1, 9, now);
+        sessions.renew(1, &[9], now);
+        sessions.open(1, 8, now);
+        sessions.release(1, 1, &[9, 8], now);
+        assert!(sessions.is_held(9), "the renewal says no more than that it is open");
+        assert!(sessions.is_held(8), "what was released may be a handle of before");
+        sessions.renew(1, &[7], now);
+        sessions.renew(1, &[7], now + TIMEOUT / 3);
+        assert!(!sessions.is_held(9) && !sessions.is_held(8));
+        let later = now + TIMEOUT + Duration::from_secs(1);
+        sessions.open(1, 8, later);
+        sessions.release(1, 2, &[8], later);
+        assert!(!sessions.is_held(8), "long after the change of leaders every handle was counted here");
     }
 
     #[test]
