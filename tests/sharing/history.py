@@ -16,6 +16,7 @@ each block that a reader finds:
 """
 
 import struct
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import inf
@@ -146,6 +147,7 @@ class _Check:
             self.of_file[change.inode].append(change)
         self.looks = sorted(history.looks, key=lambda look: look.start)
         self.over_block: dict[tuple[int, int], list[Change]] = {}
+        self.over_block_by_client: dict[tuple[int, int], list[list[Change]]] = {}
         self.latest_of: dict[tuple[Look, int], list[Change]] = {}
 
     def run(self) -> list[str]:
@@ -181,8 +183,11 @@ class _Check:
         """This look must see it, unless something came after it: one's own while one's mount lives, others' once stable."""
         if change.client != look.client:
             return change.stable < look.start
-        died = (client == look.client and change.start <= at < look.start for client, at in self.history.deaths)
-        return (change.stable if any(died) else change.end) < look.start
+        died = [at for client, at in self.history.deaths if client == look.client]
+        if change.kind == "append":
+            died += self.history.failures  # it may have lost its turn, and waits for another place
+        lost = any(change.start <= at < look.start for at in died)
+        return (change.stable if lost else change.end) < look.start
 
     def over(self, inode: int, at: int) -> list[Change]:
         """The changes of one block: what was written there, and the cuts that took it off."""
@@ -214,19 +219,28 @@ class _Check:
             self.wrong.append(f"{look}: block {at} is of {change}, though afterwards came {later}")
 
     def latest(self, look: Look, at: int) -> list[Change]:
-        """Of what this look must see of a block, the last of each client, by its number and by its start."""
+        """Of what this look must see of a block, the last of each client."""
         key = look, at
         if key not in self.latest_of:
-            of_client: dict[int, list[Change]] = defaultdict(list)
-            for change in self.over(look.inode, at):
-                if self.counts(change, look):
-                    of_client[change.client].append(change)
             self.latest_of[key] = [
-                max(changes, key=by)
-                for changes in of_client.values()
-                for by in (attrgetter("sequence"), attrgetter("start"))
+                change for mine in self.by_client(look.inode, at) if (change := self.last_that_counts(mine, look))
             ]
         return self.latest_of[key]
+
+    def by_client(self, inode: int, at: int) -> list[list[Change]]:
+        """The changes of one block, by client, in the order in which each made them."""
+        key = inode, at
+        if key not in self.over_block_by_client:
+            of_client: dict[int, list[Change]] = defaultdict(list)
+            for change in self.over(inode, at):
+                of_client[change.client].append(change)
+            self.over_block_by_client[key] = [sorted(mine, key=attrgetter("start")) for mine in of_client.values()]
+        return self.over_block_by_client[key]
+
+    def last_that_counts(self, changes: list[Change], look: Look) -> Change | None:
+        """Of one client's changes, in order."""
+        begun = bisect_left(changes, look.start, key=attrgetter("start"))
+        return next((changes[i] for i in range(begun - 1, -1, -1) if self.counts(changes[i], look)), None)
 
     def overtaken(self, look: Look, at: int, change: Change | None) -> Change | None:
         """What came for sure after `change` (None: since the file is there) and before this look."""

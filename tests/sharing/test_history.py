@@ -80,6 +80,15 @@ def test_what_a_dead_mount_had_seen_of_its_own_may_be_gone() -> None:
     assert not history.problems()
 
 
+def test_an_own_append_that_lost_its_turn_to_a_failure_may_wait_for_another_place_until_it_is_synced() -> None:
+    own = append(2, 1, 1, 3, 4)
+    looks = [look(2, 5, 6, *of(BASE, 0, 1, 2, 3)), look(2, 8, 9, *of(BASE, 0, 1, 2, 3), *of(own, 0))]
+    assert "though there came" in judged([BASE, own], *looks)
+    assert not History([BASE, own], looks, failures=[4.5]).problems()
+    own.stable = 4.9
+    assert History([BASE, own], looks, failures=[4.5]).problems()
+
+
 # ---- what is wrong -----------------------------------------------------------------------------------------------------
 def test_a_synced_write_that_a_later_open_does_not_find_is_refused() -> None:
     later = write(2, 1, 1, 1, 3, 4, stable=5)
