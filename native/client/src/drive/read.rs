@@ -20,7 +20,7 @@ use crate::metrics::add;
 const PARALLEL: usize = 16;
 
 /// An answer that another one overtook is asked for again this often. Masters that were put back know less for ever.
-const OVERTAKEN_TRIES: u32 = 8;
+pub const OVERTAKEN_TRIES: u32 = 100;
 
 /// Bytes that were read; dereferences to them.
 #[derive(Clone)]

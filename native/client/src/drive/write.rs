@@ -7,6 +7,7 @@ use base::{Error, Result};
 use wire::proto::GetChunks;
 use wire::proto::name_request::Op;
 
+use super::read::OVERTAKEN_TRIES;
 use super::{Drive, FileRef};
 use crate::file::{CELL_BYTES, Event, Taken};
 
@@ -50,15 +51,14 @@ async fn put(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u8]) -> Re
     Ok(())
 }
 
-/// Ask for body and map when they are not known.
+/// Ask for body and map when they are not known. An answer that a change here or elsewhere overtook tells neither.
 pub async fn know_body(drive: &Arc<Drive>, file: &FileRef) -> Result<()> {
-    let known = drive.with(file, |inner| (inner.file.is_body_known(), inner.file.creds().clone()));
-    let (false, creds) = known else { return Ok(()) };
-    let op = Op::GetChunks(GetChunks { inode: file.inode, first: 0, count: MAP_CHUNKS });
-    let reply = Box::new(drive.peers.name(&creds, op).await?);
-    drive.tell(file, Event::Learned { reply, first: 0, count: u64::from(MAP_CHUNKS) });
-    if drive.with(file, |inner| inner.file.is_body_known()) {
-        return Ok(());
+    for _ in 0..OVERTAKEN_TRIES {
+        let known = drive.with(file, |inner| (inner.file.is_body_known(), inner.file.creds().clone()));
+        let (false, creds) = known else { return Ok(()) };
+        let op = Op::GetChunks(GetChunks { inode: file.inode, first: 0, count: MAP_CHUNKS });
+        let reply = Box::new(drive.peers.name(&creds, op).await?);
+        drive.tell(file, Event::Learned { reply, first: 0, count: u64::from(MAP_CHUNKS) });
     }
     Err(Error::stale(format!("inode {} changes too fast to be read; try again", file.inode)))
 }
