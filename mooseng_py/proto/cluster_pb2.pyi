@@ -242,7 +242,7 @@ class BatchReply(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AdminCommand(_message.Message):
-    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server", "begin_history", "confirm_server", "raise_numbers", "accept_history", "drop_unknown")
+    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server", "begin_history", "confirm_server", "raise_numbers", "accept_history", "drop_unknown", "adopt_copies")
     EXPECTED_TERM_FIELD_NUMBER: _ClassVar[int]
     BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
     REGISTER_SERVER_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class AdminCommand(_message.Message):
     RAISE_NUMBERS_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_HISTORY_FIELD_NUMBER: _ClassVar[int]
     DROP_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    ADOPT_COPIES_FIELD_NUMBER: _ClassVar[int]
     expected_term: int
     bootstrap: Bootstrap
     register_server: RegisterServer
@@ -275,7 +276,8 @@ class AdminCommand(_message.Message):
     raise_numbers: RaiseNumbers
     accept_history: AcceptHistory
     drop_unknown: DropUnknown
-    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ..., begin_history: _Optional[_Union[BeginHistory, _Mapping]] = ..., confirm_server: _Optional[_Union[ConfirmServer, _Mapping]] = ..., raise_numbers: _Optional[_Union[RaiseNumbers, _Mapping]] = ..., accept_history: _Optional[_Union[AcceptHistory, _Mapping]] = ..., drop_unknown: _Optional[_Union[DropUnknown, _Mapping]] = ...) -> None: ...
+    adopt_copies: AdoptCopies
+    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ..., begin_history: _Optional[_Union[BeginHistory, _Mapping]] = ..., confirm_server: _Optional[_Union[ConfirmServer, _Mapping]] = ..., raise_numbers: _Optional[_Union[RaiseNumbers, _Mapping]] = ..., accept_history: _Optional[_Union[AcceptHistory, _Mapping]] = ..., drop_unknown: _Optional[_Union[DropUnknown, _Mapping]] = ..., adopt_copies: _Optional[_Union[AdoptCopies, _Mapping]] = ...) -> None: ...
 
 class Bootstrap(_message.Message):
     __slots__ = ("cluster_id", "copies", "min_copies", "inline_limit")
@@ -344,6 +346,18 @@ class EndHeal(_message.Message):
     ok: bool
     stored_bytes: int
     def __init__(self, chunk_id: _Optional[int] = ..., heal_id: _Optional[int] = ..., ok: _Optional[bool] = ..., stored_bytes: _Optional[int] = ...) -> None: ...
+
+class AdoptCopies(_message.Message):
+    __slots__ = ("chunk_id", "version", "held", "servers")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    SERVERS_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: int
+    version: int
+    held: int
+    servers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, chunk_id: _Optional[int] = ..., version: _Optional[int] = ..., held: _Optional[int] = ..., servers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DropReplica(_message.Message):
     __slots__ = ("chunk_id", "version", "server_id")

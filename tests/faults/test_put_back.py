@@ -13,7 +13,7 @@ import pytest
 
 from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, run_mooseng, wait_until
 from mooseng_py.local import process
-from mooseng_py.sdk import connect
+from mooseng_py.sdk import FileSystem, connect
 from tests.sharing.support import paused, pid_of, wait_until_copies_are_equal
 
 KIB = 1 << 10
@@ -130,11 +130,34 @@ def check_no_foreign_bytes(root: Path, written: list[bytes]) -> None:
         assert not any(old[:100] in data for old in written)
 
 
+def check_newer_copies_are_used(cluster: Cluster) -> None:
+    """A file whose chunk went on without these masters: as long as they know it, its bytes as the servers have them."""
+    newest = b"cut " * (25 * KIB) + bytes(50 * KIB) + b"after the cut"
+    newest += bytes(200 * KIB - len(newest))
+    with connect(cluster.url()) as fs:
+        wait_until_read(fs, "/cut later", newest)
+        with fs.open("/cut later", "r+b") as file:
+            file.write(b"now")
+        assert fs.read_bytes("/cut later") == b"now" + newest[3:]
+    wait_until_copies_are_equal(cluster, "cut later", 200 * KIB, timeout_s=20)
+
+
+def wait_until_read(fs: FileSystem, path: str, expected: bytes) -> None:
+    def is_read() -> bool:
+        try:
+            return bool(fs.read_bytes(path) == expected)
+        except OSError:
+            return False
+
+    wait_until(f"{path} is read as its servers have it", is_read, timeout_s=30)
+
+
 def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     root = cluster.mount(1)
     put(root / "old", b"old " * (50 * KIB))
+    put(root / "cut later", b"cut " * (50 * KIB))
     stop(cluster, *MASTERS)
     for name in MASTERS:
         keep(cluster, name, tmp_path)
@@ -143,6 +166,11 @@ def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(
     written = [content(index) for index in range(5)]
     for index, data in enumerate(written):
         put(root / f"young-{index}", data)
+    # Its chunk gets versions that the older masters never gave.
+    os.truncate(root / "cut later", 100 * KIB)
+    with (root / "cut later").open("r+b") as file:
+        file.seek(150 * KIB)
+        file.write(b"after the cut")
     time.sleep(2)
     stop(cluster, *MASTERS, *SERVERS)
     for name in MASTERS:
@@ -159,6 +187,7 @@ def test_masters_put_back_to_an_older_state_are_refused_and_nothing_is_deleted(
     accept(cluster)
     all_up(cluster)
     assert not cluster.status().get("refused")
+    check_newer_copies_are_used(cluster)
     check_no_foreign_bytes(root, written)
     check_nothing_is_deleted(cluster, written)
     assert int(cluster.status()["kept_orphans"]) >= 15

@@ -135,6 +135,14 @@ impl Copies {
         self.servers.get(&server)?.held.get(&chunk).copied()
     }
 
+    /// Every server that has a copy, in order.
+    pub fn holders(&self, chunk: u64) -> Vec<(u32, Held)> {
+        let found = self.servers.iter().filter_map(|(server, inventory)| Some((*server, *inventory.held.get(&chunk)?)));
+        let mut holders: Vec<(u32, Held)> = found.collect();
+        holders.sort_unstable_by_key(|(server, _)| *server);
+        holders
+    }
+
     pub fn count(&self, server: u32) -> usize {
         self.servers.get(&server).map_or(0, |inventory| inventory.held.len())
     }

@@ -1,7 +1,7 @@
 //! Which chunks are not as their goal says, and which stored copies belong to no chunk. Compares the committed table
 //! with the inventories in slices of a frozen view, beside the running master. Decides nothing about repairs.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use parking_lot::RwLock;
@@ -64,9 +64,27 @@ pub struct Orphan {
     pub version: u32,
 }
 
+/// Copies at a version that these masters never gave: they were put back to an older state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    pub version: u32,
+    /// Who has the newest, in order.
+    pub servers: Vec<u32>,
+}
+
+/// What copies have beyond a chunk's committed version, if any do; those that are bad do not count.
+pub fn ahead(committed: u32, held: impl Iterator<Item = (u32, Held)>) -> Option<Ahead> {
+    let newer: Vec<(u32, Held)> = held.filter(|(_, held)| held.version > committed && !held.bad).collect();
+    let version = newer.iter().map(|(_, held)| held.version).max()?;
+    let newest = newer.iter().filter(|(_, held)| held.version == version);
+    Some(Ahead { version, servers: newest.map(|(server, _)| *server).collect() })
+}
+
 /// What one scan found.
 #[derive(Default)]
 pub struct Findings {
+    /// Chunks of which a copy is ahead.
+    pub ahead: BTreeSet<u64>,
     /// Chunk ids, by number of live copies.
     troubled: Vec<Vec<u64>>,
     pub orphans: Vec<Orphan>,
@@ -122,13 +140,12 @@ fn compare(
     }
     for (server, held) in slices {
         for (id, held) in held {
-            if found.orphans.len() >= MOST_LISTED {
-                return;
+            let chunk = chunks.binary_search_by_key(id, |chunk| chunk.id).ok().map(|at| &chunks[at]);
+            if chunk.is_some_and(|chunk| held.version > chunk.version && !held.bad) && found.ahead.len() < MOST_LISTED {
+                found.ahead.insert(*id);
             }
-            let belongs = chunks
-                .binary_search_by_key(id, |chunk| chunk.id)
-                .is_ok_and(|at| chunks[at].servers.contains(server) || chunks[at].heal_target == *server);
-            if !belongs {
+            let belongs = chunk.is_some_and(|chunk| chunk.servers.contains(server) || chunk.heal_target == *server);
+            if !belongs && found.orphans.len() < MOST_LISTED {
                 found.orphans.push(Orphan { server: *server, chunk: *id, version: held.version });
             }
         }
@@ -204,6 +221,16 @@ mod tests {
     fn a_member_behind_the_committed_version_is_no_trouble() {
         let judged = judge(&chunk(1, &[1, 2, 3]), 3, |_| up(), |_| held(1));
         assert_eq!(judged, Judged { live: vec![1, 2, 3], bad: vec![], troubled: false });
+    }
+
+    #[test]
+    fn the_newest_good_copies_beyond_the_committed_version_are_ahead() {
+        let copies = |versions: &[u32]| versions.iter().map(|version| held(*version).unwrap()).collect::<Vec<_>>();
+        let of = |versions: &[u32]| ahead(2, (1..).zip(copies(versions)));
+        assert_eq!(of(&[2, 1, 2]), None);
+        assert_eq!(of(&[2, 4, 3, 4]), Some(Ahead { version: 4, servers: vec![2, 4] }));
+        let bad = [(1, Held { version: 9, bad: true }), (2, Held { version: 3, bad: false })];
+        assert_eq!(ahead(2, bad.into_iter()), Some(Ahead { version: 3, servers: vec![2] }));
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Driver {
             self.stray_heals_at = Some(Instant::now());
         }
         self.scan.start_if_due(&self.node);
+        self.node.adopt_newer_copies(self.term).await;
         self.node.settle_ended_writers(self.term);
         self.node.compare_copies(self.term, &mut self.comparing);
     }

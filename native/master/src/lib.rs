@@ -1,14 +1,15 @@
 //! The master daemon's native side: the name space under Raft, and what its leader does for sessions, chunkservers and
 //! the health of chunks. Policies (what to heal, where to place) are the planners'; bytes are the chunkservers'.
 
+mod adopt;
 mod commands;
 mod commit;
 mod config;
-mod copies;
+pub mod copies;
 pub mod deletes;
 mod fleet;
 mod heal;
-mod health;
+pub mod health;
 pub mod history;
 mod intents;
 mod lead;

@@ -229,6 +229,34 @@ fn a_copy_is_added_by_a_heal_and_only_by_the_running_one() {
 }
 
 #[test]
+fn copies_that_are_newer_than_the_masters_know_are_taken_as_they_are_and_compared() {
+    let mut world = World::new();
+    let file = world.chunked("f", 1);
+    let version = 1;
+    let adopt = |held, servers: &[u32]| {
+        Admin::AdoptCopies(AdoptCopies { chunk_id: 1, version, held, servers: servers.to_vec() })
+    };
+    for (held, servers) in [(1, &[1][..]), (u32::MAX, &[1]), (5, &[]), (5, &[1, 1]), (5, &[1, 99])] {
+        assert_eq!(world.admin(adopt(held, servers)).unwrap_err(), EINVAL, "{held} {servers:?}");
+    }
+    let taken = world.admin(adopt(5, &[4, 2])).unwrap().chunk.unwrap();
+    assert_eq!((taken.version, &taken.servers[..], &taken.writers[..]), (5, &[4, 2][..], &[0][..]));
+    assert_eq!(world.map(file).chunks[0].chunk.unwrap().version, 5);
+    assert_eq!(world.admin(adopt(6, &[4, 2])).unwrap_err(), ESTALE, "it was looked at before");
+}
+
+#[test]
+fn newer_copies_of_a_chunk_that_nobody_committed_here_are_read_as_zeros() {
+    let mut world = World::new();
+    let file = world.create(meta::ROOT, "f", 0o644).unwrap();
+    let version = world.grant(file, 0).unwrap().chunks[0].chunk.unwrap().version;
+    let adopt = AdoptCopies { chunk_id: 1, version, held: 7, servers: vec![1, 2, 3] };
+    assert!(!world.admin(Admin::AdoptCopies(adopt)).unwrap().chunk.unwrap().written);
+    let granted = world.grant(file, 0).unwrap().chunks[0].clone();
+    assert!(granted.trim == Some(0) || granted.chunk.unwrap().id != 1, "{granted:?}");
+}
+
+#[test]
 fn any_other_new_version_ends_a_running_heal() {
     for cause in 0..3 {
         let mut world = World::new();

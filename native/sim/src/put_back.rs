@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 
 use chunk::{ChunkRef, Memory};
+use master::copies::Held;
+use master::health::{Ahead, ahead};
 use master::{deletes, history};
 use meta::{Applied, State};
 use wire::proto::admin_command::Op as Admin;
@@ -62,6 +64,7 @@ impl World {
                     .fail(format!("chunkserver {} is refused though its history was accepted", hello.server_id));
             }
             self.write_a_new_file("accepted");
+            self.adopt_newer_copies(&ids);
         }
         self.leader.restore(newest);
         if self.failure.is_none() {
@@ -129,6 +132,33 @@ impl World {
             }
         }
         self.note(|| format!("server {server_id} deletes {deleted:?}"));
+    }
+
+    /// What the leader finds with its inventories. Then nobody is refused for the version that these masters know.
+    fn adopt_newer_copies(&mut self, ids: &[usize]) {
+        for chunk in self.leader.state.chunks_from(0, usize::MAX) {
+            let held = self.holders(ids, chunk.id);
+            if let Some(Ahead { version: held, servers }) = ahead(chunk.version, held.iter().copied()) {
+                self.note(|| format!("copies of chunk {} on {servers:?} are at version {held}", chunk.id));
+                let adopt = AdoptCopies { chunk_id: chunk.id, version: chunk.version, held, servers };
+                if let Err(error) = self.command(Admin::AdoptCopies(adopt)) {
+                    return self.fail(format!("newer copies of chunk {} cannot be taken: {error}", chunk.id));
+                }
+            }
+            let Some(now) = self.leader.state.chunk(chunk.id) else { continue };
+            if held.iter().any(|(_, held)| held.version > now.version && !held.bad) {
+                return self
+                    .fail(format!("copies of chunk {} can be read by nobody at version {}", now.id, now.version));
+            }
+        }
+    }
+
+    fn holders(&self, ids: &[usize], chunk: u64) -> Vec<(u32, Held)> {
+        let of_server = |id: &usize| {
+            let entry = self.servers[*id].store()?.inventory().into_iter().find(|entry| entry.id == chunk)?;
+            Some((self.servers[*id].id, Held { version: entry.version, bad: entry.outdated }))
+        };
+        ids.iter().filter_map(of_server).collect()
     }
 
     /// A client makes a file and asks for a chunk; neither number may have been in use.

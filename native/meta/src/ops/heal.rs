@@ -3,11 +3,11 @@
 //! the copies are compared while writers wait, and what writers that have ended left in some of them is settled.
 
 use base::{Error, ErrorKind, Result};
-use wire::proto::{AdminReply, BeginHeal, DropReplica, EndHeal};
+use wire::proto::{AdminReply, AdoptCopies, BeginHeal, DropReplica, EndHeal};
 
 use base::limits::CHUNK_BYTES;
 
-use crate::chunk::{Chunk, Heal, MAX_COPIES, SETTLING};
+use crate::chunk::{Chunk, Heal, MAX_COPIES, SETTLING, ServerSet};
 use crate::errors;
 use crate::state::{Context, Event};
 use crate::tables::ENDED;
@@ -90,6 +90,32 @@ pub(crate) fn drop_replica(cx: &mut Context, op: &DropReplica) -> Result<AdminRe
         return Ok(changed(cx, op.chunk_id));
     }
     Ok(AdminReply { chunk: Some(chunk.state(op.chunk_id, cx.tables.writers(op.chunk_id))), ..AdminReply::default() })
+}
+
+/// These masters were put back: what copies hold beyond their knowledge is taken as it is. Bytes of a chunk that nobody
+/// committed here stay unread.
+pub(crate) fn adopt(cx: &mut Context, op: &AdoptCopies) -> Result<AdminReply> {
+    let chunk = at_version(cx, op.chunk_id, op.version)?;
+    if op.held <= chunk.version || op.held == u32::MAX {
+        let message =
+            format!("copies of chunk {} at version {} are not ahead of {}", op.chunk_id, op.held, chunk.version);
+        return Err(errors::invalid(message));
+    }
+    let servers: ServerSet = op.servers.iter().copied().collect();
+    let unknown = op.servers.iter().find(|server| cx.tables.server(**server).is_none());
+    if servers.len() == 0 || servers.len() != op.servers.len() || unknown.is_some() {
+        let message = format!("chunkservers {:?} cannot be the write set of chunk {}", op.servers, op.chunk_id);
+        return Err(errors::invalid(message));
+    }
+    cx.tables.edit_chunk(op.chunk_id, |chunk| {
+        chunk.advance(servers);
+        chunk.version = op.held;
+        if !chunk.written {
+            chunk.trim = Some(0);
+        }
+    });
+    cx.tables.grant(op.chunk_id, ENDED);
+    Ok(changed(cx, op.chunk_id))
 }
 
 fn at_version<'a>(cx: &'a Context, id: u64, version: u32) -> Result<&'a Chunk> {

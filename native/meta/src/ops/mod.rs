@@ -98,6 +98,7 @@ pub(crate) fn admin(cx: &mut Context, command: &AdminCommand) -> Result<AdminRep
         Op::RaiseNumbers(op) => history::raise(cx, op),
         Op::AcceptHistory(op) => history::accept(cx, op),
         Op::DropUnknown(_) => history::drop_unknown(cx),
+        Op::AdoptCopies(op) => heal::adopt(cx, op),
     }
 }
 
