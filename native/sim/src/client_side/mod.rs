@@ -29,6 +29,8 @@ const WINDOW: usize = 256 << 10;
 const MAP_CHUNKS: u32 = 64;
 const SYNC_PATIENCE: Time = 1200 * MS;
 const READ_PATIENCE: Time = 700 * MS;
+/// Longer than a leader takes to call a client silent and to compare the copies that it wrote to.
+const HEIR_AFTER_SETTLING: Time = 8 * SECOND;
 
 pub type Call = u64;
 
@@ -285,9 +287,11 @@ impl World {
         client.calls.clear();
         client.closed.clear();
         client.unanswered.clear();
+        // Some heirs come only when the leader has settled what the dead one left.
+        let wait = if client.heir.is_some() && client.random.per_mille(500) { HEIR_AFTER_SETTLING } else { SECOND };
         let life = client.life;
         self.register.died(name, unheard, over);
-        self.after(SECOND, Step::Client { id, life, what: ClientStep::Next });
+        self.after(wait, Step::Client { id, life, what: ClientStep::Next });
     }
 
     fn heir_of(&self, id: usize) -> Option<Heir> {
