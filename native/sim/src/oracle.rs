@@ -132,10 +132,15 @@ impl Register {
         }
     }
 
-    /// Everything that `client` took until `until` is surely there.
-    pub fn synced(&mut self, client: u32, until: Time, now: Time) {
+    /// Everything that `client` took until `until` is surely there. -> the file and first and last grain of each such write
+    pub fn synced(&mut self, client: u32, until: Time, now: Time) -> Vec<(u64, [u64; 2])> {
         let mine = self.effects.iter_mut().filter(|effect| effect.client == client && effect.is_open());
-        mine.filter(|effect| effect.taken.is_some_and(|at| at <= until)).for_each(|effect| effect.end = Some(now));
+        let synced = mine.filter(|effect| effect.taken.is_some_and(|at| at <= until));
+        let end = |effect: &mut Effect| {
+            effect.end = Some(now);
+            effect.until.map(|until| (effect.file, [effect.from, until - GRAIN]))
+        };
+        synced.filter_map(end).collect()
     }
 
     pub fn done(&mut self, id: EffectId, now: Time) {

@@ -75,6 +75,18 @@ impl World {
         self.log.check(self.now, &values, true)
     }
 
+    /// What a reader would get who opens the file now and whose messages take no time. Who meets a server that does not answer
+    /// asks another, and is not looked at here.
+    pub fn look_at_once(&mut self, file: u64, offset: u64) {
+        let at = self.now + 1;
+        let read = Reading { client: u32::MAX, file, opened: at, begin: at, end: at };
+        let Ok(grain) = self.stored(file, offset) else { return };
+        let grain = grain.unwrap_or_else(|| vec![0; GRAIN as usize]);
+        if let Err(sentence) = self.register.look(read, offset, &[Register::decode(&grain)]) {
+            self.fail(format!("right after an fsync: {sentence}"));
+        }
+    }
+
     /// A grain as the first copy has it; `None` behind the end.
     fn stored(&self, inode: u64, offset: u64) -> Result<Option<Vec<u8>>, String> {
         let index = offset / CHUNK_BYTES;

@@ -45,6 +45,13 @@ impl Cycle {
         self.stage == Stage::Committing
     }
 
+    /// Bytes of it became pieces up to `seq`.
+    pub fn follows_to(&mut self, seq: u64) {
+        if self.stage == Stage::Gathering {
+            self.seq = seq;
+        }
+    }
+
     /// Whether something is under way that may raise the data version.
     pub fn is_changing(&self) -> bool {
         self.is_committing() || self.writing_inline
@@ -168,12 +175,7 @@ impl File {
                 self.absorb_reply(&reply);
             }
             // Another client made it a chunked file, or it was one: our bytes go into the chunk.
-            Err(error) if error.errno == libc::EFBIG => {
-                self.outgrow();
-                if let Some(cycle) = &mut self.cycle {
-                    (cycle.seq, cycle.changes) = (self.next_seq - 1, self.changes);
-                }
-            }
+            Err(error) if error.errno == libc::EFBIG => self.outgrow(),
             // Another client adds to the end just now.
             Err(error) if error.reason == Reason::TurnTaken => {
                 if let Body::Inline(inline) = &mut self.body {

@@ -60,7 +60,7 @@ impl File {
         true
     }
 
-    /// The file outgrows its inode.
+    /// The file outgrows its inode. A cycle that was about to write there waits for the same bytes on their way to the chunk.
     pub(super) fn outgrow(&mut self) {
         let Body::Inline(inline) = &mut self.body else { return };
         let inline = std::mem::take(inline);
@@ -71,6 +71,9 @@ impl File {
             let bytes = Buffer::copy_of(&inline.content[start as usize..end as usize]);
             writer.push(Piece::new(self.next_seq, start as u32, bytes, false));
             self.next_seq += 1;
+        }
+        if let Some(cycle) = &mut self.cycle {
+            cycle.follows_to(self.next_seq - 1);
         }
         // What lies at the leader moves at once, before others ask for it too.
         if self.attr.size > 0 {

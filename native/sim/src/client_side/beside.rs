@@ -44,6 +44,13 @@ impl World {
         let Some(opened) = &client.opened else { return };
         let (name, is_log) = (client.name, opened.name == FileName::Log);
         self.note(|| format!("client {id}: what was written until {:.6} is synced", began as f64 / 1e6));
-        if is_log { self.log.synced(name, began, self.now) } else { self.register.synced(name, began, self.now) }
+        if is_log {
+            return self.log.synced(name, began, self.now);
+        }
+        for (file, ends) in self.register.synced(name, began, self.now) {
+            for offset in ends {
+                self.look_at_once(file, offset);
+            }
+        }
     }
 }

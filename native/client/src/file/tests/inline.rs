@@ -180,3 +180,26 @@ fn bytes_of_the_inode_that_a_refused_commit_would_have_moved_are_not_read_once_a
         assert!(matches!(stage.file.source(0), Source::Known(info) if info.chunk.is_none() || chunk_is_named));
     }
 }
+
+#[test]
+fn a_sync_of_bytes_that_go_out_of_the_inode_meanwhile_waits_until_the_chunk_has_them() {
+    let mut stage = Stage::new();
+    let attr = Attr { inode: 9, ..Attr::default() };
+    let limits = Limits { window_bytes: 4 << 20, inline_bytes: 64, deadline_ms: 60_000 };
+    stage.file = File::new(attr, Credentials::default(), limits, Rounds::default());
+    let empty = NameReply { attr: Some(attr), is_inline: true, ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(empty), first: 0, count: 0 });
+    stage.write(4, &[2; 4]);
+    let synced = stage.file.changes();
+    stage.tell(Event::Flush { settle: false });
+    assert!(stage.take(|action| matches!(action, Action::WriteInline { .. })).is_some());
+    stage.write(100, &[5; 10]);
+    stage.tell(Event::InlineWritten { outcome: Err(Error::namespace(libc::EFBIG, "it lies in chunks")) });
+    assert!(!stage.file.is_done(synced), "they are nowhere yet");
+    stage.grant(None);
+    assert_eq!(stage.sends().iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [4]);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable);
+    stage.commit(Ok(()));
+    assert!(stage.file.is_done(synced) && !stage.file.is_done(synced + 1), "what came later is for the next");
+}
