@@ -22,8 +22,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-@pytest.mark.soak
-@pytest.mark.parametrize("kills", [False, True], ids=["calm", "kills"])
+@pytest.mark.parametrize("kills", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["calm", "kills"])
 def test_mounts_that_change_one_file_at_random_agree_with_the_model(cluster: Cluster, kills: bool) -> None:
     seeds_until(cluster, 1, SMOKE_S, kills=kills)
 
