@@ -226,7 +226,8 @@ impl File {
             }
             return self.commit(out);
         }
-        let Some(cycle) = self.cycle.take() else { return };
+        let Some(mut cycle) = self.cycle.take() else { return };
+        self.excuse_servers_of_gone_chunks(&mut cycle);
         let mut last = Error::unavailable("its servers were started anew");
         for index in &cycle.restarted {
             if let Some(writer) = self.writers.get_mut(index) {
@@ -243,6 +244,22 @@ impl File {
         }
         self.ask_anew(&cycle.moved);
         self.try_again(now, cycle.settle, last, out);
+    }
+
+    /// A chunk that none of its servers has went with a cut by another client: nobody failed.
+    fn excuse_servers_of_gone_chunks(&mut self, cycle: &mut Cycle) {
+        for index in &cycle.chunks {
+            let absent = |(at, _, error): &&(u64, u32, Error)| at == index && error.errno == libc::ENOENT;
+            let (absent, writer) = (cycle.failed.iter().filter(absent).count(), self.writers.get_mut(index));
+            let Some(writer) =
+                writer.filter(|writer| absent > 0 && writer.grant().is_some_and(|info| info.replicas.len() == absent))
+            else {
+                continue;
+            };
+            writer.send_again();
+            cycle.failed.retain(|(at, _, _)| at != index);
+            cycle.moved.push(*index);
+        }
     }
 
     /// What we know of these chunks is old.

@@ -122,3 +122,20 @@ fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_ver
     assert_eq!(stage.commit(Ok(())).stored[0].version, 5);
     assert!(stage.file.is_done(1) && !stage.file.is_dirty() && stage.file.faults() == 0);
 }
+
+#[test]
+fn a_sync_that_finds_the_chunk_on_none_of_its_servers_blames_nobody() {
+    for absent in [3, 2] {
+        let mut stage = Stage::new();
+        stage.written();
+        let gone = Error::namespace(libc::ENOENT, "chunk 50 is not on this server");
+        stage.sync(|server| if server <= absent { Synced::Failed(gone.clone()) } else { Synced::Stable });
+        let asked = stage.take(|action| matches!(action, Action::Grant { .. }));
+        let Some(Action::Grant { request, .. }) = asked else { panic!("a grant is asked for: {:?}", stage.waiting) };
+        assert_eq!(request.failed.len() as u32, if absent == 3 { 0 } else { 2 });
+        (stage.chunk_id, stage.version) = (51, 1);
+        let reply = NameReply { attr: Some(stage.file.attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+        stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
+        assert_eq!(stage.sends().len(), 1, "it goes to the new chunk");
+    }
+}
