@@ -110,7 +110,7 @@ def refused(cluster: Cluster) -> list[str]:
 
 def check_nothing_is_deleted(cluster: Cluster, written: list[bytes]) -> None:
     """Well after whatever counts as garbage would have gone."""
-    time.sleep(3 * ORPHAN_DELAY_S + 5)
+    time.sleep(2 * ORPHAN_DELAY_S + 2)
     for data in written:
         assert len(hold(cluster, data)) == 3
 

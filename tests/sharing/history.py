@@ -172,11 +172,16 @@ class _Check:
                 if not isinstance(block, Mark) or not block.appended:
                     continue
                 change = self.by_mark.get((block.client, block.sequence))
-                if change is None or change.kind != "append":
+                if change is None or change.kind != "append" or self.may_move(change, look):
                     continue
                 if change.first >= 0 and change.first != at - block.index:
                     self.wrong.append(f"{look}: {change} stands at {at - block.index} too")
                 change.first = at - block.index
+
+    def may_move(self, change: Change, look: Look) -> bool:
+        """An own append that is not synced: with a failure it may have lost its turn, and its place, since."""
+        own = change.kind == "append" and change.client == look.client and change.stable >= look.start
+        return own and any(change.start <= at <= look.end for at in self.history.failures)
 
     # ---- blocks ---------------------------------------------------------------------------------------------------
     def counts(self, change: Change, look: Look) -> bool:
@@ -185,7 +190,7 @@ class _Check:
             return change.stable < look.start
         died = [at for client, at in self.history.deaths if client == look.client]
         if change.kind == "append":
-            died += self.history.failures  # it may have lost its turn, and waits for another place
+            died += self.history.failures  # it may have lost its turn, and waits for another
         lost = any(change.start <= at < look.start for at in died)
         return (change.stable if lost else change.end) < look.start
 
@@ -208,6 +213,8 @@ class _Check:
             self.wrong.append(f"{look}: block {at} is neither what somebody wrote nor zeros")
             return
         change = self.by_mark.get((block.client, block.sequence))
+        if change and block.appended and self.may_move(change, look):
+            return
         where = change.first + block.index if change and block.appended else block.index
         if change is None or change.kind == "cut" or where != at or not 0 <= at - change.first < change.count:
             self.wrong.append(f"{look}: block {at} has {block}, which nobody wrote there")

@@ -85,8 +85,15 @@ def test_an_own_append_that_lost_its_turn_to_a_failure_may_wait_for_another_plac
     looks = [look(2, 5, 6, *of(BASE, 0, 1, 2, 3)), look(2, 8, 9, *of(BASE, 0, 1, 2, 3), *of(own, 0))]
     assert "though there came" in judged([BASE, own], *looks)
     assert not History([BASE, own], looks, failures=[4.5]).problems()
+    other = append(1, 2, 1, 3, 4, stable=6.5)
+    base = of(BASE, 0, 1, 2, 3)
+    moved = [look(2, 5, 6, *base, *of(own, 0)), look(2, 8, 9, *base, *of(other, 0), *of(own, 0))]
+    assert "stands at" in judged([BASE, own, other], *moved)
+    own.stable = 7
+    assert not History([BASE, own, other], moved, failures=[4.5]).problems()
     own.stable = 4.9
     assert History([BASE, own], looks, failures=[4.5]).problems()
+    assert History([BASE, own, other], moved, failures=[4.5]).problems()
 
 
 # ---- what is wrong -----------------------------------------------------------------------------------------------------
