@@ -86,6 +86,11 @@ impl File {
     /// A grant tells whether the file is still inline, and what its bytes are now: they go into chunk 0 wherever this
     /// client did not write.
     pub(super) fn settle_conversion(&mut self, index: u64, reply: &NameReply) {
+        if self.is_overtaken(reply) {
+            // What lay there then is known better by now; the next cycle asks again.
+            self.convert.iter_mut().for_each(|convert| convert.version = None);
+            return;
+        }
         let inline: &[u8] = if reply.is_inline { &reply.inline_data } else { &[] };
         if inline.is_empty() {
             self.convert = None;

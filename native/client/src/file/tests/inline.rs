@@ -203,3 +203,24 @@ fn a_sync_of_bytes_that_go_out_of_the_inode_meanwhile_waits_until_the_chunk_has_
     stage.commit(Ok(()));
     assert!(stage.file.is_done(synced) && !stage.file.is_done(synced + 1), "what came later is for the next");
 }
+
+#[test]
+fn a_late_grant_from_before_another_client_wrote_into_the_inode_does_not_hide_it() {
+    let mut stage = Stage::new();
+    stage.written();
+    let cut = Attr { size: 0, data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
+    stage.tell(Event::Learned {
+        reply: Box::new(NameReply { attr: Some(cut), ..NameReply::default() }),
+        first: 0,
+        count: 1,
+    });
+    assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "{:?}", stage.waiting);
+    let wrote = Attr { size: 100, data_version: cut.data_version + 1, ..cut };
+    let inline_data = vec![7; 100].into();
+    let reply = NameReply { attr: Some(wrote), is_inline: true, inline_data, ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    (stage.chunk_id, stage.version) = (51, 1);
+    let late = NameReply { attr: Some(cut), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(late)) });
+    assert_eq!(stage.file.patches(0, 0, 4096)[0].bytes(), [7; 100]);
+}
