@@ -87,9 +87,7 @@ impl File {
     /// client did not write.
     pub(super) fn settle_conversion(&mut self, index: u64, reply: &NameReply) {
         if self.is_overtaken(reply) {
-            // What lay there then is known better by now; the next cycle asks again.
-            self.convert.iter_mut().for_each(|convert| convert.version = None);
-            return;
+            return; // what lay there then is known better by now; a cycle without its version asks again
         }
         let inline: &[u8] = if reply.is_inline { &reply.inline_data } else { &[] };
         if inline.is_empty() {
