@@ -1,6 +1,8 @@
 //! One client: the real rules of an open file, the glue that `client::drive` is for them, and a program of random operations.
 
+mod asking;
 mod beside;
+mod hearing;
 mod names;
 mod program;
 mod reading;
@@ -8,19 +10,15 @@ mod reading;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base::{Error, ErrorKind, Reason};
-use chunk::ChunkRef;
-use client::file::{
-    Action, Event, File, Now, Refusal, Rounds, Synced, Timer, blamed, chain, not_synced, stamped, synced, write_request,
-};
-use wire::proto::name_request::Op;
+use base::Error;
+use client::file::{Action, Event, File, Now, Rounds, Timer};
 use wire::proto::*;
 
 pub use names::FileName;
 
 use crate::oracle::{EffectId, Time};
 use crate::random::Random;
-use crate::server_side::{Answer, Failure, Outcome, Question, ReplyTo};
+use crate::server_side::{Failure, Outcome};
 use crate::world::{MS, SECOND, Step, World, silent};
 use beside::Beside;
 use reading::Read;
@@ -362,257 +360,4 @@ impl World {
         }
         Some(answer)
     }
-
-    fn perform(&mut self, id: usize, action: Action) {
-        let client = &self.clients[id];
-        let open = client.opens;
-        let Some(opened) = &client.opened else { return };
-        let inode = opened.inode;
-        match action {
-            Action::Grant { index, request } => self.ask(id, Op::GrantWrite(request), Back::Granted { open, index }),
-            Action::TellTrim { index, request } => self.ask(id, Op::TrimDone(request), Back::TrimTold { open, index }),
-            Action::WriteInline { offset, data } => {
-                let message = WriteInline { inode, offset, data: data.into(), append: false };
-                self.ask(id, Op::WriteInline(message), Back::InlineWritten { open });
-            }
-            Action::Commit { cycle, request } => {
-                self.ask(id, Op::CommitWrite(request), Back::Committed { open, cycle })
-            }
-            Action::AskTurn => self.ask(id, Op::AppendBegin(AppendBegin { inode }), Back::Turn { open }),
-            Action::Release { chunks, abandoned } => {
-                self.ask(id, Op::ReleaseGrants(ReleaseGrants { inode, chunks, abandoned }), Back::Nothing);
-            }
-            Action::Send { index, round, info, piece, create } => {
-                let Some((head, rest)) = chain(&info) else { return };
-                let message = write_request(&info, &piece, rest, (client.writer, round), create);
-                let patience = hops(message.chain.len());
-                let data = Arc::new(piece.data.to_vec());
-                let waiting = Waiting::Send { index, round, seq: piece.seq, offset: piece.offset, info };
-                self.call(id, head.server_id, Question::Write { message, data }, waiting, patience);
-            }
-            Action::Trim { index, info } => {
-                let (Some(length), Some(chunk), Some((head, rest)), true) =
-                    (info.trim, info.chunk, chain(&info), info.written)
-                else {
-                    return self.tell(id, Event::Trimmed { index, outcome: Ok(()) });
-                };
-                let patience = hops(rest.len());
-                let what = Question::Trim { chunk: reference(chunk), length, chain: rest };
-                self.call(id, head.server_id, what, Waiting::Trim { index, info }, patience);
-            }
-            Action::Sync { cycle, index, chunk, replica, boot_id } => {
-                let what = Question::Sync { chunk: reference(chunk), boot: boot_id };
-                let server = replica.server_id;
-                self.call(id, server, what, Waiting::Sync { cycle, index, server, boot: boot_id }, SYNC_PATIENCE);
-            }
-            Action::Wait { timer, after_ms } => {
-                let life = client.life;
-                let after = after_ms * MS * 1000 / client.rate;
-                let wait = after / 2 + self.weather.below(after);
-                self.after(wait, Step::Client { id, life, what: ClientStep::Fired { open, timer } });
-            }
-            Action::Reappend => {
-                if let Some(opened) = &mut self.clients[id].opened {
-                    opened.reappend = true;
-                }
-            }
-            Action::GaveUp(error) => self.gave_up(id, &error),
-            Action::Forget { .. } | Action::Progress | Action::LeftOut(_) => {}
-        }
-    }
-
-    fn ask(&mut self, id: usize, op: Op, back: Back) {
-        let client = &mut self.clients[id];
-        let once = wire::op::is_once(&op);
-        if once {
-            client.op_id += 1;
-            client.unanswered.insert(client.op_id);
-        }
-        let op_id = if once { client.op_id } else { 0 };
-        let acked_below = client.unanswered.first().copied().unwrap_or(client.op_id);
-        let creds = Some(Credentials::default());
-        let request = NameRequest { session: client.session, op_id, acked_below, creds, op: Some(op) };
-        self.ask_leader(id, request, back);
-    }
-
-    fn call(&mut self, id: usize, server: u32, what: Question, waiting: Waiting, patience: Time) {
-        self.note(|| format!("client {id} asks server {server}: {}", brief(&what)));
-        let client = &mut self.clients[id];
-        client.next_call += 1;
-        let (call, life) = (client.next_call, client.life);
-        client.calls.insert(call, (client.opens, waiting));
-        self.ask_server(server as usize - 1, what, ReplyTo::Client { id, life, call }, None);
-        self.after(patience, Step::Client { id, life, what: ClientStep::Waited { call, server } });
-    }
-
-    fn answered(&mut self, id: usize, call: Call, server: u32, outcome: Outcome) {
-        let Some((open, waiting)) = self.clients[id].calls.remove(&call) else { return };
-        if let Err(failure) = &outcome {
-            self.note(|| format!("client {id} hears of server {server}: {}", failure.error));
-        }
-        match waiting {
-            Waiting::Send { index, round, seq, offset, info } => {
-                let outcome = told_by_chain(outcome, &info);
-                self.tell_if(id, open, Event::Sent { index, round, seq, offset, outcome });
-            }
-            Waiting::Trim { index, info } => {
-                let outcome = told_by_chain(outcome, &info).map(drop);
-                self.tell_if(id, open, Event::Trimmed { index, outcome });
-            }
-            Waiting::Sync { cycle, index, server, boot } => {
-                let outcome = match outcome {
-                    Ok(Answer::Synced(stamp)) => synced(&ChunkSyncReply { stamp: Some(stamp) }, boot),
-                    Ok(_) => Synced::Failed(Error::integrity("another answer")),
-                    Err(failure) => not_synced(failure.error, failure.answered),
-                };
-                self.tell_if(id, open, Event::Synced { cycle, index, server, outcome });
-            }
-            Waiting::Read => self.read_answered(id, server, outcome),
-        }
-    }
-
-    fn replied(&mut self, id: usize, back: Back, outcome: Result<Box<NameReply>, Error>) {
-        match back {
-            Back::Nothing => {}
-            Back::Granted { open, index } => self.tell_if(id, open, Event::Granted { index, outcome }),
-            Back::TrimTold { open, index } => self.tell_if(id, open, Event::TrimTold { index, outcome }),
-            Back::InlineWritten { open } => self.tell_if(id, open, Event::InlineWritten { outcome }),
-            Back::Committed { open, cycle } => self.tell_if(id, open, Event::Committed { cycle, outcome }),
-            Back::Turn { open } => self.tell_if(id, open, Event::Turn { outcome }),
-            Back::Found => self.was_found(id, outcome),
-            Back::Created => self.was_created(id, outcome),
-            Back::Opened => self.was_opened(id, outcome),
-            Back::Unlinked | Back::Renamed => self.was_named(id, outcome),
-            Back::Body { open }
-            | Back::Map { open, .. }
-            | Back::Size { open }
-            | Back::Stat { open, .. }
-            | Back::Resized { open }
-            | Back::AppendedInline { open } => {
-                if self.clients[id].opens != open || self.clients[id].opened.is_none() {
-                    return;
-                }
-                match outcome {
-                    Ok(reply) => self.replied_well(id, back, reply),
-                    Err(error) => self.replied_badly(id, back, error),
-                }
-            }
-        }
-    }
-
-    fn replied_well(&mut self, id: usize, back: Back, reply: Box<NameReply>) {
-        match back {
-            Back::Body { .. } => {
-                if let Some(opened) = &mut self.clients[id].opened {
-                    opened.asking_body = false;
-                }
-                self.tell(id, Event::Learned { reply, first: 0, count: u64::from(MAP_CHUNKS) });
-            }
-            Back::Map { index, .. } => {
-                let fresh = reply.chunks.iter().find(|info| info.index == index).cloned();
-                let overtaken = self.clients[id].opened.as_ref().is_some_and(|opened| opened.file.is_overtaken(&reply));
-                self.tell(id, Event::Learned { reply, first: index, count: u64::from(MAP_CHUNKS) });
-                self.read_mapped(id, index, fresh, overtaken);
-            }
-            Back::Size { .. } => {
-                if let Some(attr) = reply.attr {
-                    self.tell(id, Event::Seen(attr));
-                }
-                if let Doing::Reading(read) = &mut self.clients[id].doing {
-                    (read.looked, read.asking) = (true, false);
-                }
-            }
-            Back::Stat { began, .. } => {
-                if let Some(attr) = reply.attr {
-                    self.tell(id, Event::Seen(attr));
-                }
-                if let Some(opened) = &mut self.clients[id].opened {
-                    opened.at = began;
-                }
-                self.ended(id);
-            }
-            Back::Resized { .. } => {
-                if let Some(attr) = reply.attr {
-                    self.tell(id, Event::Resized(attr));
-                }
-                if let Doing::Cutting { effect, .. } = self.clients[id].doing {
-                    self.register.done(effect, self.now);
-                    self.ended(id);
-                }
-            }
-            Back::AppendedInline { .. } => {
-                let Doing::Appending { record, data, .. } = std::mem::replace(&mut self.clients[id].doing, Doing::Idle)
-                else {
-                    return;
-                };
-                if let Some(opened) = &mut self.clients[id].opened {
-                    opened.file.appended_inline(&reply, &data);
-                }
-                self.log.taken(record, self.now);
-                self.log.synced(self.clients[id].name, self.now, self.now);
-                self.ended(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn replied_badly(&mut self, id: usize, back: Back, error: Error) {
-        if let (Back::AppendedInline { .. }, Doing::Appending { stage, .. }) = (back, &mut self.clients[id].doing) {
-            if error.reason == Reason::TurnTaken || error.kind == ErrorKind::Unavailable {
-                *stage = AppendStage::Begin;
-                let life = self.clients[id].life;
-                return self.after(5 * MS, Step::Client { id, life, what: ClientStep::ReadOn });
-            }
-            if error.errno == libc::EFBIG {
-                *stage = AppendStage::Parts(0);
-                if let Some(opened) = &mut self.clients[id].opened {
-                    opened.file.outgrown();
-                }
-                return;
-            }
-        }
-        if let (Back::Resized { .. }, Doing::Cutting { is_asked, .. }) = (back, &mut self.clients[id].doing)
-            && error.reason == Reason::TurnTaken
-        {
-            *is_asked = false;
-            let life = self.clients[id].life;
-            return self.after(5 * MS, Step::Client { id, life, what: ClientStep::ReadOn });
-        }
-        match (back, &self.clients[id].doing) {
-            // Nobody can know whether it was carried out: it was, or it was not, and is over.
-            (Back::Resized { .. }, Doing::Cutting { effect, .. }) if error.reason == Reason::NoSession => {
-                let effect = *effect;
-                self.register.is_over(effect, self.now);
-                self.ended(id);
-            }
-            (Back::AppendedInline { .. }, _) if error.reason == Reason::NoSession => self.ended(id),
-            _ => self.fail(format!("client {id}: {back:?} failed: {error}")),
-        }
-    }
-}
-
-fn hops(chain: usize) -> Time {
-    1100 * MS + 150 * MS * chain as u64
-}
-
-fn reference(chunk: wire::proto::ChunkRef) -> ChunkRef {
-    ChunkRef { id: chunk.id, version: chunk.version }
-}
-
-fn brief(what: &Question) -> String {
-    match what {
-        Question::Write { message, .. } => {
-            format!("write {} at {} of {:?} round {}", message.length, message.offset, message.chunk, message.round)
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn told_by_chain(outcome: Outcome, info: &ChunkInfo) -> Result<ChunkWriteReply, Refusal> {
-    let failure = match outcome {
-        Ok(Answer::Stamps(stamps)) => return stamped(info, ChunkWriteReply { stamps }),
-        Ok(_) => Failure { error: Error::integrity("another answer"), answered: false },
-        Err(failure) => failure,
-    };
-    Err(Refusal { blamed: blamed(info, &failure.error, failure.answered), error: failure.error })
 }

@@ -7,7 +7,8 @@ use client::file::{Event, Patch, Source, chain, overlay};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
-use super::{Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, READ_PATIENCE, Waiting, reference};
+use super::asking::reference;
+use super::{Back, Client, ClientStep, Doing, FileName, MAP_CHUNKS, READ_PATIENCE, Waiting};
 use crate::oracle::{GRAIN, Reading, Register, Time};
 use crate::server_side::{Answer, Outcome, Question};
 use crate::world::{MS, Step, World};
