@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from mooseng_py.demo.harness import wait_until
+
 # EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH: what was not synced is gone, as after a power cut.
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
@@ -34,6 +36,17 @@ class Image:
         """Unmount, whatever still uses it; the loop device goes with the mount."""
         while os.path.ismount(self.point):
             _run("umount", "-l", str(self.point))
+
+    def replay(self) -> None:
+        """Unmount and mount: what a machine does that starts again after its power went.
+
+        Not lazily: while a thread of a killed process still ends, a second mount would show the same cut file system.
+        """
+        wait_until(f"{self.point} unmounted", self._is_unmounted)
+        self.attach()
+
+    def _is_unmounted(self) -> bool:
+        return subprocess.run(["umount", str(self.point)], capture_output=True, check=False).returncode == 0
 
     def cut_power(self) -> None:
         """From here on nothing reaches the image, and what was not synced is lost."""

@@ -184,8 +184,7 @@ def cut(cluster: Cluster, disks: list[Image]) -> None:
     for node in nodes:
         wait_until(f"{node['name']} gone", partial(ended, int(node["pid"])))
     for disk in disks:
-        disk.detach()
-        disk.attach()
+        disk.replay()
 
 
 def ended(pid: int) -> bool:
