@@ -327,23 +327,23 @@ class Breaker:
 
     def chunkserver(self) -> None:
         server = self.dice.choice(SERVERS)
-        self.failing()
-        away(self.cluster.kill, server)
-        time.sleep(self.dice.choice([0, 1, 4]))
-        self.mended(server)
+        with self.failing():
+            away(self.cluster.kill, server)
+            time.sleep(self.dice.choice([0, 1, 4]))
+            restart_all(self.cluster, [server])
 
     def every_chunkserver(self) -> None:
-        self.failing()
-        kill_all(self.cluster, SERVERS)
-        self.mended(*SERVERS)
+        with self.failing():
+            kill_all(self.cluster, SERVERS)
+            restart_all(self.cluster, SERVERS)
 
     def pause(self) -> None:
         pid = away(pid_of, self.cluster, self.dice.choice(SERVERS))
-        self.failing()
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(self.dice.choice([0.5, 2, 5]))
-        os.kill(pid, signal.SIGCONT)
-        self.mended()
+        with self.failing():
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(self.dice.choice([0.5, 2, 5]))
+            os.kill(pid, signal.SIGCONT)
+            restart_all(self.cluster, [])
 
     def leader(self) -> None:
         leader = away(self.cluster.leader)
@@ -356,8 +356,9 @@ class Breaker:
         client = self.dice.choice(self.clients[:3])  # a fourth mount is no node of the cluster
         client.back.clear()
         client.dying.set()
+        begin = time.monotonic()
         away(self.cluster.kill, f"client-{client.number}")
-        self.history.deaths.append((client.number, time.monotonic()))
+        self.history.deaths.append((client.number, (begin, time.monotonic())))
         away(self.cluster.restart, f"client-{client.number}")
         client.back.set()
         reached = client.looked
@@ -365,11 +366,12 @@ class Breaker:
             wait_until("it works again", lambda: client.looked >= reached + 3, timeout_s=5)
         client.dying.clear()
 
-    def failing(self) -> None:
-        self.history.failures.append(time.monotonic())
-
-    def mended(self, *servers: str) -> None:
-        restart_all(self.cluster, servers)
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """From before the first node is asked for until every chunk has its copies again."""
+        begin = time.monotonic()
+        yield
+        self.history.failures.append((begin, time.monotonic()))
 
 
 def replay(plan: Plan) -> str:

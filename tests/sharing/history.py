@@ -119,6 +119,15 @@ class Naming:
     end: float
 
 
+# When a failure began at the earliest, and when it was over.
+Span = tuple[float, float]
+
+
+def within(span: Span, begin: float, end: float) -> bool:
+    """Whether some of the failure lies there."""
+    return span[0] <= end and begin <= span[1]
+
+
 @dataclass
 class History:
     """One name, the files that had it, and what became of them."""
@@ -128,9 +137,9 @@ class History:
     placed: list[Naming] = field(default_factory=list)
     opened: list[Naming] = field(default_factory=list)
     # A mount died: what it had seen of its own may be gone.
-    deaths: list[tuple[int, float]] = field(default_factory=list)
+    deaths: list[tuple[int, Span]] = field(default_factory=list)
     # A chunkserver was killed or paused.
-    failures: list[float] = field(default_factory=list)
+    failures: list[Span] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """What is wrong with it, in words; nothing when it is right."""
@@ -181,7 +190,7 @@ class _Check:
     def may_move(self, change: Change, look: Look) -> bool:
         """An own append that is not synced: with a failure it may have lost its turn, and its place, since."""
         own = change.kind == "append" and change.client == look.client and change.stable >= look.start
-        return own and any(change.start <= at <= look.end for at in self.history.failures)
+        return own and any(within(failure, change.start, look.end) for failure in self.history.failures)
 
     # ---- blocks ---------------------------------------------------------------------------------------------------
     def counts(self, change: Change, look: Look) -> bool:
@@ -191,7 +200,7 @@ class _Check:
         died = [at for client, at in self.history.deaths if client == look.client]
         if change.kind == "append":
             died += self.history.failures  # it may have lost its turn, and waits for another
-        lost = any(change.start <= at < look.start for at in died)
+        lost = any(within(death, change.start, look.start) for death in died)
         return (change.stable if lost else change.end) < look.start
 
     def over(self, inode: int, at: int) -> list[Change]:
@@ -342,7 +351,7 @@ class _Check:
         own = change.client == look.client
         failed = [died for client, died in self.history.deaths if client == change.client]
         failed += [] if own else self.history.failures
-        return change.stable >= look.start and any(change.start <= moment <= look.end for moment in failed)
+        return change.stable >= look.start and any(within(failure, change.start, look.end) for failure in failed)
 
     def check_lost_appends(self) -> None:
         """Fsynced, and nothing could have cut or covered it: then who looked afterwards has seen it."""

@@ -74,7 +74,7 @@ def test_what_a_dead_mount_had_seen_of_its_own_may_be_gone() -> None:
     history = History(
         [BASE, own],
         [look(2, 5, 6, *of(own, 0), *of(BASE, 1, 2, 3)), look(2, 9, 10, *of(BASE, 0, 1, 2, 3))],
-        deaths=[(2, 7)],
+        deaths=[(2, (7, 7))],
     )
     assert "afterwards" in judged(history.changes, *history.looks)
     assert not history.problems()
@@ -84,16 +84,16 @@ def test_an_own_append_that_lost_its_turn_to_a_failure_may_wait_for_another_plac
     own = append(2, 1, 1, 3, 4)
     looks = [look(2, 5, 6, *of(BASE, 0, 1, 2, 3)), look(2, 8, 9, *of(BASE, 0, 1, 2, 3), *of(own, 0))]
     assert "though there came" in judged([BASE, own], *looks)
-    assert not History([BASE, own], looks, failures=[4.5]).problems()
+    assert not History([BASE, own], looks, failures=[(4.5, 4.5)]).problems()
     other = append(1, 2, 1, 3, 4, stable=6.5)
     base = of(BASE, 0, 1, 2, 3)
     moved = [look(2, 5, 6, *base, *of(own, 0)), look(2, 8, 9, *base, *of(other, 0), *of(own, 0))]
     assert "stands at" in judged([BASE, own, other], *moved)
     own.stable = 7
-    assert not History([BASE, own, other], moved, failures=[4.5]).problems()
+    assert not History([BASE, own, other], moved, failures=[(4.5, 4.5)]).problems()
     own.stable = 4.9
-    assert History([BASE, own], looks, failures=[4.5]).problems()
-    assert History([BASE, own, other], moved, failures=[4.5]).problems()
+    assert History([BASE, own], looks, failures=[(4.5, 4.5)]).problems()
+    assert History([BASE, own, other], moved, failures=[(4.5, 4.5)]).problems()
 
 
 # ---- what is wrong -----------------------------------------------------------------------------------------------------
@@ -134,20 +134,22 @@ def test_a_reader_that_goes_back_is_refused() -> None:
     new, old = look(3, 5, 6, *of(later, 0), *of(BASE, 1, 2, 3)), look(3, 7, 8, *of(BASE, 0, 1, 2, 3))
     assert not judged([BASE, later], old, look(3, 9, 10, *of(later, 0), *of(BASE, 1, 2, 3)))
     assert "went back" in judged([BASE, later], new, old)
-    again = History([BASE, later], [new, old], deaths=[(3, 6.5)])
+    again = History([BASE, later], [new, old], deaths=[(3, (6.5, 6.5))])
     assert "went back" in " ".join(again.problems()), "the death of the reader is no reason for it"
 
 
 def test_a_reader_may_go_back_from_unsynced_bytes_whose_server_or_writer_failed() -> None:
     later = write(2, 1, 0, 1, 3, 4)
     looks = [look(3, 5, 6, *of(later, 0), *of(BASE, 1, 2, 3)), look(3, 7, 8, *of(BASE, 0, 1, 2, 3))]
-    for failed in ({"failures": [6.5]}, {"deaths": [(2, 6.5)]}):
+    for failed in ({"failures": [(6.5, 6.5)]}, {"deaths": [(2, (6.5, 6.5))]}):
         assert not History([BASE, later], looks, **failed).problems()
-    assert History([BASE, later], looks, failures=[2.5, 8.5], deaths=[(2, 8.5)]).problems(), "before and after it"
+    assert History([BASE, later], looks, failures=[(2.5, 2.5), (8.5, 8.5)], deaths=[(2, (8.5, 8.5))]).problems(), (
+        "before and after it"
+    )
     synced = write(2, 1, 0, 1, 3, 4, stable=6.9)
-    assert History([BASE, synced], looks, failures=[6.5], deaths=[(2, 6.5)]).problems()
+    assert History([BASE, synced], looks, failures=[(6.5, 6.5)], deaths=[(2, (6.5, 6.5))]).problems()
     own = [look(2, 5, 6, *looks[0].blocks), look(2, 7, 8, *looks[1].blocks)]
-    assert History([BASE, later], own, failures=[6.5]).problems(), "its client sends it again"
+    assert History([BASE, later], own, failures=[(6.5, 6.5)]).problems(), "its client sends it again"
 
 
 def test_a_reader_that_goes_back_to_zeros_is_refused() -> None:
