@@ -141,10 +141,32 @@ fn a_failed_server_leaves_the_write_set_at_a_new_version_while_enough_stay() {
 }
 
 #[test]
-fn too_few_copies_wait_also_when_nothing_was_committed_yet() {
+fn a_chunk_without_a_committed_byte_and_with_too_few_servers_left_is_made_anew_elsewhere() {
     let mut world = World::new();
     let file = world.create(ROOT, "f", 0o644).unwrap();
     world.grant(file, 0).unwrap();
+    let set = servers(&world, 1);
+    let reply = world.name(grant(file, 1, &set[..2])).unwrap();
+    assert_eq!(ids(&reply), (2, 1));
+    assert!(!set[..2].iter().any(|failed| servers(&world, 2).contains(failed)), "four servers have room for it");
+    let late = world.name(grant(file, 1, &set[..2])).unwrap();
+    assert_eq!(ids(&late), (2, 1), "a complaint about the former one only gets the map");
+    let set = servers(&world, 2);
+    for server in 1..=4 {
+        set_up(&mut world, server, set.contains(&server));
+    }
+    let chunk = Some(ChunkRef { id: 2, version: 1 });
+    let failed = GrantWrite { inode: file, index: 0, chunk, failed: set[..1].to_vec(), ..Default::default() };
+    let reply = world.name(Op::GrantWrite(failed)).unwrap();
+    assert_eq!(ids(&reply), (3, 1), "who failed is taken again when there is nobody else");
+}
+
+#[test]
+fn too_few_copies_of_committed_bytes_wait() {
+    let mut world = World::new();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    let granted = world.grant(file, 0).unwrap();
+    world.commit(file, 5000, &granted.chunks[0], 8192).unwrap();
     let set = servers(&world, 1);
     assert_eq!(world.name(grant(file, 1, &set[..2])).unwrap_err(), EIO, "acknowledged bytes may lie on the third");
     let drop = |world: &World| {

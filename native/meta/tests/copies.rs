@@ -72,7 +72,9 @@ impl Simulation {
     fn new() -> Simulation {
         let mut world = World::new();
         let inode = world.create(ROOT, "f", 0o644).unwrap();
-        world.grant(inode, 0).unwrap();
+        let granted = world.grant(inode, 0).unwrap();
+        // Before a first commit a chunk may be made anew.
+        world.commit(inode, 1, &granted.chunks[0], 4096).unwrap();
         let mut simulation = Simulation {
             world,
             inode,

@@ -1,7 +1,7 @@
 //! Where to write: make the chunk when it is missing, go on without failed servers, let go of nothing acknowledged.
 //!
-//! A chunk id stays with its place in the file as long as its bytes matter, so a writer may trust what was acknowledged
-//! under that id. The one exception are inline files: chunk 0 belongs to one converter at a time, others wait. A converter
+//! A chunk id stays with its place in the file from the first commit on. Before, a chunk with too few servers left is made
+//! anew elsewhere: whoever wrote to it keeps the bytes until they are committed, and sends them again. Inline files: chunk 0 belongs to one converter at a time, others wait. A converter
 //! that has ended, or takes too long, is replaced by the next one that asks, which gets a fresh chunk: two converters in
 //! one chunk would overwrite each other with old inline bytes. So is one that meets the turn to append.
 
@@ -84,6 +84,11 @@ fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
         true => chunk.servers.without(&op.failed),
         false => chunk.servers,
     };
+    if survivors.len() < config.min_copies as usize && !chunk.written {
+        // Nothing of it is committed, so every writer still has its bytes: they go where they can be taken.
+        let elsewhere = place(cx, config, &op.failed).or_else(|_| place(cx, config, &[]))?;
+        return Ok(Plan::Make { servers: elsewhere, instead_of: Some(id) });
+    }
     if survivors.len() < config.min_copies as usize {
         let message = format!(
             "chunk {id} has {} of the {} copies that a write needs; wait until it is healed or its servers are back",
