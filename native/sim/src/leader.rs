@@ -302,6 +302,12 @@ impl World {
             self.register.reaches_back_to(effect, size);
         }
         self.note(|| format!("leader: {:?} -> {:?}", request.op, reply.error.as_ref().map(|error| &error.message)));
+        if let Some(Op::CommitWrite(commit)) = &request.op
+            && commit.convert_inline
+            && reply.error.is_none()
+        {
+            self.look_at_moved(commit.inode);
+        }
         reply
     }
 

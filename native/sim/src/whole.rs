@@ -9,6 +9,7 @@ use wire::proto::*;
 
 use crate::client_side::FileName;
 use crate::leader::COPIES;
+use crate::leader::INLINE_LIMIT;
 use crate::oracle::{GRAIN, Reading, Register, Value};
 use crate::world::World;
 
@@ -75,6 +76,13 @@ impl World {
         self.log.check(self.now, &values, true)
     }
 
+    /// The inode's bytes lie in a chunk from now on: with what was stable before.
+    pub fn look_at_moved(&mut self, file: u64) {
+        for offset in self.register.touched(file).range(..u64::from(INLINE_LIMIT)).copied().collect::<Vec<_>>() {
+            self.look_at_once(file, offset);
+        }
+    }
+
     /// What a reader would get who opens the file now and whose messages take no time. Who meets a server that does not answer
     /// asks another, and is not looked at here. On a disk that failed the look itself could find what nobody else would.
     pub fn look_at_once(&mut self, file: u64, offset: u64) {
@@ -86,7 +94,7 @@ impl World {
         let Ok(grain) = self.stored(file, offset) else { return };
         let grain = grain.unwrap_or_else(|| vec![0; GRAIN as usize]);
         if let Err(sentence) = self.register.look(read, offset, &[Register::decode(&grain)]) {
-            self.fail(format!("right after an fsync: {sentence}"));
+            self.fail(format!("right after an fsync or a move out of the inode: {sentence}"));
         }
     }
 

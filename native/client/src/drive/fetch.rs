@@ -40,6 +40,8 @@ pub async fn fetch(
     let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
     let deadline = drive.peers.deadline();
     let (mut backoff, mut refresh) = (Backoff::default(), false);
+    // As a server called it old.
+    let mut old = None;
     loop {
         let info = chunk_info(drive, file, index, refresh).await?;
         let pending = || drive.with(file, |inner| inner.file.patches(index, offset, offset + length));
@@ -48,7 +50,8 @@ pub async fn fetch(
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok((zeros(length), patches));
         }
-        match fetch_any(drive, file, &info, turn, offset, length).await {
+        let is_newest = old.is_some() && old == info.chunk;
+        match fetch_any(drive, file, &info, is_newest, turn, (offset, length)).await {
             Ok(fetched) => {
                 patches.extend(pending());
                 return Ok((cut_tail(fetched, readable), patches));
@@ -59,7 +62,8 @@ pub async fn fetch(
                     file.inode, error.message
                 )));
             }
-            Err(_) => {
+            Err(error) => {
+                old = info.chunk.filter(|_| error.kind == ErrorKind::Stale);
                 add(&drive.peers.metrics.counters.data_retries, 1);
                 if refresh {
                     backoff.wait().await;
@@ -85,14 +89,14 @@ fn cut_tail(fetched: Fetched, readable: u32) -> Fetched {
     Fetched { buffer: Arc::new(buffer), start: 0, end: length, _permit: None }
 }
 
-/// The first good answer of any copy.
+/// The first good answer of any copy. `is_newest`: the leader knows of no later version, whatever a server says.
 async fn fetch_any(
     drive: &Arc<Drive>,
     file: &FileRef,
     info: &ChunkInfo,
+    is_newest: bool,
     turn: u64,
-    offset: u32,
-    length: u32,
+    (offset, length): (u32, u32),
 ) -> Result<Fetched> {
     let mut ranked = drive.peers.servers.rank(&info.replicas, turn.wrapping_add(u64::from(offset >> 20)) as usize);
     if info.granted
@@ -119,6 +123,8 @@ async fn fetch_any(
                     slow.iter().filter(|id| **id != server_id).for_each(|id| drive.peers.servers.avoid(*id));
                     return Ok(fetched);
                 }
+                // The map is old. Other copies may be too: who read newer bytes would go back.
+                Some(Err(error)) if error.kind == ErrorKind::Stale && !is_newest => return Err(error),
                 Some(Err(error)) => {
                     last = error;
                     if let Some(replica) = next.next() {

@@ -45,6 +45,15 @@ impl Cycle {
         self.stage == Stage::Committing
     }
 
+    pub fn is_syncing(&self) -> bool {
+        self.stage == Stage::Syncing
+    }
+
+    /// Pieces up to this are committed by it.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Bytes of it became pieces up to `seq`.
     pub fn follows_to(&mut self, seq: u64) {
         if self.stage == Stage::Gathering {
@@ -76,6 +85,7 @@ impl File {
         if self.paused || !wants || self.turn.has_displaced() {
             return false;
         }
+        self.ask_for_moved();
         for writer in self.writers.values_mut() {
             writer.seal(&mut self.next_seq);
         }
@@ -242,7 +252,7 @@ impl File {
                 writer.want_grant();
             }
         }
-        self.ask_anew(&cycle.moved);
+        self.moved.extend(cycle.moved);
         self.try_again(now, cycle.settle, last, out);
     }
 
@@ -262,10 +272,11 @@ impl File {
         }
     }
 
-    /// What we know of these chunks is old.
-    fn ask_anew(&mut self, indexes: &[u64]) {
-        for index in indexes {
-            if let Some(writer) = self.writers.get_mut(index) {
+    /// What we know of these chunks is old. Asked before a pause, the answer would be old again after it, as long as another
+    /// client goes on changing the file.
+    fn ask_for_moved(&mut self) {
+        for index in std::mem::take(&mut self.moved) {
+            if let Some(writer) = self.writers.get_mut(&index) {
                 writer.ask_anew();
             }
         }
@@ -275,6 +286,7 @@ impl File {
     pub(super) fn break_off(&mut self) {
         if let Some(cycle) = self.cycle.take() {
             self.end_settling(&cycle.settling, false);
+            self.turn.not_ended();
             self.settle |= cycle.settle;
         }
     }
@@ -379,9 +391,9 @@ impl File {
             Reason::ChunkMoved => {
                 if let Some(convert) = &mut self.convert {
                     convert.version = None;
-                    self.ask_anew(&[0]);
+                    self.moved.push(0);
                 }
-                self.ask_anew(&cycle.chunks);
+                self.moved.extend(&cycle.chunks);
                 self.try_again(now, cycle.settle, error, out);
             }
             Reason::TurnLost => {

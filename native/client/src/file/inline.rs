@@ -97,6 +97,13 @@ impl File {
             }
             return;
         }
+        let later = |writer: &Writer, seq| writer.covers_later(seq, inline.len() as u64);
+        if let (Some(cycle), Some(writer)) = (&self.cycle, self.writers.get(&0))
+            && (cycle.is_syncing() || (!cycle.is_committing() && later(writer, cycle.seq())))
+        {
+            // It would drop the inode's bytes and commit neither them nor what was written over them since.
+            self.break_off();
+        }
         let rounds = &self.rounds;
         let writer = self.writers.entry(0).or_insert_with(|| Writer::new(rounds));
         if index != 0 {

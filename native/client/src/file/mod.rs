@@ -98,6 +98,8 @@ pub struct File {
     settle: bool,
     /// A pause runs before the next cycle.
     paused: bool,
+    /// Chunks of which the next cycle needs another grant.
+    moved: Vec<u64>,
     cycle_trouble: Trouble,
     turn: Turn,
     /// Counts changes of the content by other clients, and how many there were when nothing was dirty last.
@@ -136,6 +138,7 @@ impl File {
             cycles: 0,
             settle: false,
             paused: false,
+            moved: Vec::new(),
             cycle_trouble: Trouble::default(),
             turn: Turn::default(),
             foreign_changes: 0,

@@ -201,6 +201,13 @@ impl Writer {
         self.filling.as_ref().is_some_and(|filling| filling.append) || self.pieces().any(|piece| piece.append)
     }
 
+    /// Something of the first `end` bytes was written over after `seq`.
+    pub fn covers_later(&self, seq: u64, end: u64) -> bool {
+        let filling = self.filling.as_ref().map(|filling| filling.offset);
+        let pieces = self.pieces().filter(|piece| piece.seq > seq).map(|piece| piece.offset);
+        pieces.chain(filling).any(|offset| u64::from(offset) < end)
+    }
+
     /// Something that is held was written up to `seq`.
     pub fn holds_up_to(&self, seq: u64) -> bool {
         self.held.iter().any(|piece| piece.seq <= seq)

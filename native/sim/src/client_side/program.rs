@@ -7,6 +7,7 @@ use wire::proto::name_request::Op;
 use wire::proto::*;
 
 use super::{AppendStage, Back, Client, ClientStep, Doing, FileName, Heir, MAP_CHUNKS, Then};
+use crate::leader::INLINE_LIMIT;
 use crate::oracle::{GRAIN, Log, Register};
 use crate::world::{MS, SECOND, Step, World};
 
@@ -16,8 +17,10 @@ impl World {
     pub(super) fn ended(&mut self, id: usize) {
         self.operations += 1;
         self.clients[id].doing = Doing::Idle;
-        let think = if self.calm { MS } else { self.plan.think };
-        let wait = self.clients[id].random.below(think);
+        // Some operations follow each other faster than any answer comes.
+        let hurries = self.calm || self.clients[id].random.per_mille(300);
+        let think = if hurries { MS } else { self.plan.think };
+        let wait = 1 + self.clients[id].random.below(think);
         let life = self.clients[id].life;
         self.after(wait, Step::Client { id, life, what: ClientStep::Next });
     }
@@ -78,7 +81,12 @@ impl World {
     fn begin_write(&mut self, id: usize, span: u64) {
         let random = &mut self.clients[id].random;
         let mut offset = random.below(span / GRAIN) * GRAIN;
-        let length = match random.below(3) {
+        let length = match random.below(4) {
+            // Often in the inode, or over what moves out of it.
+            3 => {
+                offset = random.below(u64::from(INLINE_LIMIT) / GRAIN) * GRAIN;
+                GRAIN * random.between(1, 8)
+            }
             0 => GRAIN * random.between(1, 16),
             1 => GRAIN * random.between(1, 300),
             _ => GRAIN * random.between(1, (span / GRAIN).max(2)),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use base::ErrorKind;
 use base::limits::CHUNK_BYTES;
 use client::file::{Event, Patch, Source, chain, overlay};
 use wire::proto::name_request::Op;
@@ -31,6 +32,8 @@ struct Part {
     replicas: Option<VecDeque<Replica>>,
     info: Option<ChunkInfo>,
     refresh: bool,
+    /// As a server called it old.
+    old: Option<wire::proto::ChunkRef>,
     tries: u32,
 }
 
@@ -101,6 +104,7 @@ impl World {
             replicas: None,
             info: None,
             refresh: false,
+            old: None,
             tries: 0,
         });
         if part.info.is_none() {
@@ -196,6 +200,16 @@ impl World {
         let Client { doing: Doing::Reading(read), opened: Some(opened), .. } = &mut self.clients[id] else { return };
         read.asking = false;
         let Some((start, end)) = read.parts.as_ref().and_then(|parts| parts.front().copied()) else { return };
+        if let Err(failure) = &outcome
+            && failure.answered
+            && failure.error.kind == ErrorKind::Stale
+            && let Some(part) = &mut read.part
+            && let Some(chunk) = part.info.as_ref().and_then(|info| info.chunk).filter(|chunk| part.old != Some(*chunk))
+        {
+            part.old = Some(chunk);
+            (part.info, part.replicas, part.refresh) = (None, None, true);
+            return;
+        }
         let Ok(Answer::Bytes { offset, data, boot }) = outcome else { return };
         let (index, from, length) = (start / CHUNK_BYTES, (start % CHUNK_BYTES) as u32, (end - start) as usize);
         let trim = read.part.as_ref().and_then(|part| part.info.as_ref()).and_then(|info| info.trim);

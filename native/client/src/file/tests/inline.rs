@@ -224,3 +224,71 @@ fn a_late_grant_from_before_another_client_wrote_into_the_inode_does_not_hide_it
     stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(late)) });
     assert_eq!(stage.file.patches(0, 0, 4096)[0].bytes(), [7; 100]);
 }
+
+/// What copies of chunk 0 hold once a commit says that the inode's bytes are there.
+fn moved(stage: &mut Stage, copies: &mut [u8]) {
+    for _ in 0..3 {
+        put_all(stage, copies);
+        stage.sync(|_| Synced::Stable);
+        if stage.waiting.iter().any(|action| matches!(action, Action::Commit { .. })) {
+            assert!(stage.commit(Ok(())).convert_inline);
+            return;
+        }
+    }
+    panic!("nothing is committed: {:?}", stage.waiting);
+}
+
+#[test]
+fn a_write_over_the_inodes_bytes_while_a_grant_is_asked_for_leaves_no_hole_when_they_move() {
+    for later in [&[6; 16][..], &[6; 5][..]] {
+        let mut stage = dirty_inline();
+        stage.write(100, &[5; 10]);
+        stage.write(0, later);
+        grant_inline(&mut stage, 4, &[1; 16]);
+        let mut copies = [0; 200];
+        moved(&mut stage, &mut copies);
+        let mut expected = [1; 16];
+        expected[4..8].fill(2);
+        expected[..later.len()].copy_from_slice(later);
+        assert_eq!((&copies[..16], &copies[100..110]), (&expected[..], &[5; 10][..]));
+    }
+}
+
+#[test]
+fn a_write_over_the_inodes_bytes_while_the_chunk_is_synced_leaves_no_hole_when_they_move() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    grant_inline(&mut stage, 4, &[1; 16]);
+    let mut copies = [0; 200];
+    put_all(&mut stage, &mut copies);
+    // Another client wrote into the inode; while the servers sync, this one writes over that and asks for a grant.
+    stage.write(0, &[6; 16]);
+    let attr = Attr { data_version: 5, ..stage.file.attr };
+    let inline_data = vec![3; 16].into();
+    let reply = NameReply { attr: Some(attr), is_inline: true, inline_data, ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    grant_inline(&mut stage, 5, &[3; 16]);
+    moved(&mut stage, &mut copies);
+    assert_eq!((&copies[..16], &copies[100..110]), (&[6; 16][..], &[5; 10][..]));
+}
+
+#[test]
+fn bytes_that_another_client_put_into_the_inode_after_a_commit_are_read_although_its_answer_comes_last() {
+    let mut stage = dirty_inline();
+    stage.write(100, &[5; 10]);
+    grant_inline(&mut stage, 4, &[1; 16]);
+    put_all(&mut stage, &mut [0; 200]);
+    stage.sync(|_| Synced::Stable);
+    let attr = Attr { data_version: 7, size: 9, ..stage.file.attr };
+    let inline_data = vec![9; 9].into();
+    let reply = NameReply { attr: Some(attr), is_inline: true, inline_data, ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    grant_inline(&mut stage, 7, &[9; 9]);
+    let Some(Action::Commit { cycle, .. }) = stage.take(|action| matches!(action, Action::Commit { .. })) else {
+        panic!("a commit is under way: {:?}", stage.waiting)
+    };
+    let attr = Attr { data_version: 5, size: 110, ..attr };
+    let late = NameReply { attr: Some(attr), ..NameReply::default() };
+    stage.tell(Event::Committed { cycle, outcome: Ok(Box::new(late)) });
+    assert!(!stage.file.is_body_known() || stage.file.patches(0, 0, 9)[0].bytes() == [9; 9]);
+}

@@ -139,3 +139,29 @@ fn a_sync_that_finds_the_chunk_on_none_of_its_servers_blames_nobody() {
         assert_eq!(stage.sends().len(), 1, "it goes to the new chunk");
     }
 }
+
+#[test]
+fn who_finds_a_chunk_moved_again_and_again_asks_for_it_after_the_pause_and_not_before() {
+    let mut stage = Stage::new();
+    stage.write(0, &[1; 100]);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    for tries in 0..5 {
+        stage.acknowledge(BOOT);
+        assert_eq!(stage.sync(|_| Synced::Moved), 3);
+        if stage.take(|action| matches!(action, Action::Wait { timer: Timer::Cycle, .. })).is_some() {
+            let asked = stage.waiting.iter().any(|action| matches!(action, Action::Grant { .. }));
+            assert!(!asked, "the answer would be old when the pause is over");
+            stage.tell(Event::Fired(Timer::Cycle));
+        } else {
+            assert_eq!(tries, 0);
+        }
+        // Another client cut the file once more.
+        stage.version += 1;
+        stage.grant(None);
+    }
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    stage.commit(Ok(()));
+    assert!(!stage.file.is_dirty());
+}
