@@ -14,9 +14,15 @@ from .output import as_dict, console, print_json, print_table, size
 from .views import cluster_view, file_info, order
 
 _ASK_TIMEOUT_S = 10.0
+# Of masters that say none, as in crate wire.
+FIRST_LEVEL = 1
+
+
+whole = typer.Typer(name="cluster", help="The cluster as a whole.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
+    app.add_typer(whole)
     app.command()(status)
     app.command()(info)
     app.command("accept-history")(accept_history)
@@ -36,6 +42,31 @@ def status(
         print_json(as_dict(view))
     else:
         _print_view(view)
+
+
+@whole.command()
+def level(
+    masters: MastersOption = None,
+    directory: DirOption = None,
+    timeout: TimeoutOption = _ASK_TIMEOUT_S,
+    as_json: JsonOption = False,
+) -> None:
+    """The cluster level, which says what the masters may commit, and which masters could do more.
+
+    It rises by itself once every master runs software that can do more, and never falls: older masters stop then.
+    """
+    view = cluster_view(where(masters, directory), timeout, with_sessions=False)
+    agreed = max(view.level, FIRST_LEVEL)
+    able = {m.node_id: None if m.role == "unreachable" else max(m.level, FIRST_LEVEL) for m in view.masters}
+    if as_json:
+        print_json({"level": agreed, "masters": able})
+        return
+    console.print(f"cluster {view.cluster_id} is at level {agreed}", soft_wrap=True)
+    print_table(
+        ["MASTER", "ADDRESS", "CAN DO"],
+        [[str(m.node_id), m.address, str(able[m.node_id] or "does not answer")] for m in view.masters],
+        right=frozenset({"CAN DO"}),
+    )
 
 
 def info(

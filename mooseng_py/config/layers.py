@@ -18,7 +18,7 @@ from .models import MODELS, DaemonConfig, allowed, schema_of
 
 _PREFIX = "MOOSENG_"
 # Variables that other parts of MooseNG read.
-_FOREIGN = ("MOOSENG_MASTERS", "MOOSENG_DIR", "MOOSENG_FAULT", "MOOSENG_TEST_", "MOOSENG_BENCH_")
+_FOREIGN = ("MOOSENG_MASTERS", "MOOSENG_DIR", "MOOSENG_LEVEL", "MOOSENG_FAULT", "MOOSENG_TEST_", "MOOSENG_BENCH_")
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -80,11 +80,11 @@ class Role(Generic[ConfigT]):
     failed: Callable[[dict[str, Any]], str] = field(default=lambda status: "")
 
 
-def start_node(config: DaemonConfig) -> NativeObject:
-    """The native node of this role. Raises: MooseError."""
+def start_node(config: DaemonConfig, besides: Mapping[str, Any] | None = None) -> NativeObject:
+    """The native node of this role; `besides`: what its settings do not say. Raises: MooseError."""
     from mooseng_py import native
 
-    return native.Node(cast("NodeRole", config.role), node_settings(config))
+    return native.Node(cast("NodeRole", config.role), node_settings(config) | dict(besides or {}))
 
 
 def run(role: Role[ConfigT], arguments: Sequence[str]) -> int:

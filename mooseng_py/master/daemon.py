@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,17 @@ from mooseng_py.observe.probe import Answer
 
 if TYPE_CHECKING:
     from mooseng_py.native import NativeObject
+
+
+# Holds this master at an older cluster level, to try how masters of two releases agree. For tests; no setting.
+_LEVEL = "MOOSENG_LEVEL"
+
+
+def start(config: MasterConfig) -> NativeObject:
+    """The native node. Raises: MooseError."""
+    held = os.environ.get(_LEVEL)
+    # What is no number is out of bounds, which the node says.
+    return start_node(config, {} if held is None else {"level": int(held) if held.isdecimal() else 0})
 
 
 def readiness(config: MasterConfig, status: dict[str, Any]) -> Answer:
@@ -61,7 +73,7 @@ def parts(config: MasterConfig, node: NativeObject, log: Log) -> list[Part]:
 
 ROLE = Role(
     model=MasterConfig,
-    start=start_node,
+    start=start,
     readiness=readiness,
     stop_timeout_s=9.0,
     parts=parts,

@@ -161,6 +161,12 @@ _ALL = [
     Metric("mooseng_master_queued_deletes", "gauge", "", "Deletes not yet confirmed by chunkservers."),
     Metric("mooseng_master_heals_running", "gauge", "", "Copies being made now."),
     Metric("mooseng_master_tables_bytes", "gauge", "bytes", "Memory of the name space tables, estimated."),
+    Metric(
+        "mooseng_master_level",
+        "gauge",
+        "",
+        "Cluster level: what the masters may commit. It rises once every master runs software that can do more.",
+    ),
     # ---- masters: Raft
     Metric("mooseng_raft_term", "gauge", "", "Current term."),
     Metric("mooseng_raft_leader", "gauge", "", "1 on the master that Raft calls leader, serving or not."),

@@ -242,7 +242,7 @@ class BatchReply(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AdminCommand(_message.Message):
-    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server", "begin_history", "confirm_server", "raise_numbers", "accept_history", "drop_unknown", "adopt_copies")
+    __slots__ = ("expected_term", "bootstrap", "register_server", "set_server_up", "set_weights", "begin_heal", "end_heal", "drop_replica", "purge", "expire_session", "forget_server", "begin_history", "confirm_server", "raise_numbers", "accept_history", "drop_unknown", "adopt_copies", "raise_level")
     EXPECTED_TERM_FIELD_NUMBER: _ClassVar[int]
     BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
     REGISTER_SERVER_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +260,7 @@ class AdminCommand(_message.Message):
     ACCEPT_HISTORY_FIELD_NUMBER: _ClassVar[int]
     DROP_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     ADOPT_COPIES_FIELD_NUMBER: _ClassVar[int]
+    RAISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     expected_term: int
     bootstrap: Bootstrap
     register_server: RegisterServer
@@ -277,7 +278,8 @@ class AdminCommand(_message.Message):
     accept_history: AcceptHistory
     drop_unknown: DropUnknown
     adopt_copies: AdoptCopies
-    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ..., begin_history: _Optional[_Union[BeginHistory, _Mapping]] = ..., confirm_server: _Optional[_Union[ConfirmServer, _Mapping]] = ..., raise_numbers: _Optional[_Union[RaiseNumbers, _Mapping]] = ..., accept_history: _Optional[_Union[AcceptHistory, _Mapping]] = ..., drop_unknown: _Optional[_Union[DropUnknown, _Mapping]] = ..., adopt_copies: _Optional[_Union[AdoptCopies, _Mapping]] = ...) -> None: ...
+    raise_level: RaiseLevel
+    def __init__(self, expected_term: _Optional[int] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., register_server: _Optional[_Union[RegisterServer, _Mapping]] = ..., set_server_up: _Optional[_Union[SetServerUp, _Mapping]] = ..., set_weights: _Optional[_Union[SetWeights, _Mapping]] = ..., begin_heal: _Optional[_Union[BeginHeal, _Mapping]] = ..., end_heal: _Optional[_Union[EndHeal, _Mapping]] = ..., drop_replica: _Optional[_Union[DropReplica, _Mapping]] = ..., purge: _Optional[_Union[Purge, _Mapping]] = ..., expire_session: _Optional[_Union[ExpireSession, _Mapping]] = ..., forget_server: _Optional[_Union[ForgetServer, _Mapping]] = ..., begin_history: _Optional[_Union[BeginHistory, _Mapping]] = ..., confirm_server: _Optional[_Union[ConfirmServer, _Mapping]] = ..., raise_numbers: _Optional[_Union[RaiseNumbers, _Mapping]] = ..., accept_history: _Optional[_Union[AcceptHistory, _Mapping]] = ..., drop_unknown: _Optional[_Union[DropUnknown, _Mapping]] = ..., adopt_copies: _Optional[_Union[AdoptCopies, _Mapping]] = ..., raise_level: _Optional[_Union[RaiseLevel, _Mapping]] = ...) -> None: ...
 
 class Bootstrap(_message.Message):
     __slots__ = ("cluster_id", "copies", "min_copies", "inline_limit")
@@ -421,6 +423,12 @@ class DropUnknown(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class RaiseLevel(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: int
+    def __init__(self, level: _Optional[int] = ...) -> None: ...
+
 class AdminReply(_message.Message):
     __slots__ = ("error", "epoch", "chunk")
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -482,20 +490,22 @@ class ServerView(_message.Message):
     def __init__(self, server_id: _Optional[int] = ..., address: _Optional[str] = ..., epoch: _Optional[int] = ..., up: _Optional[bool] = ..., last_seen_ms: _Optional[int] = ..., weight: _Optional[int] = ..., disks: _Optional[_Iterable[_Union[DiskStatus, _Mapping]]] = ..., chunks: _Optional[int] = ..., inventory_known: _Optional[bool] = ..., version: _Optional[str] = ...) -> None: ...
 
 class MasterView(_message.Message):
-    __slots__ = ("node_id", "address", "role", "last_log", "applied", "snapshot")
+    __slots__ = ("node_id", "address", "role", "last_log", "applied", "snapshot", "level")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     LAST_LOG_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     node_id: int
     address: str
     role: str
     last_log: int
     applied: int
     snapshot: int
-    def __init__(self, node_id: _Optional[int] = ..., address: _Optional[str] = ..., role: _Optional[str] = ..., last_log: _Optional[int] = ..., applied: _Optional[int] = ..., snapshot: _Optional[int] = ...) -> None: ...
+    level: int
+    def __init__(self, node_id: _Optional[int] = ..., address: _Optional[str] = ..., role: _Optional[str] = ..., last_log: _Optional[int] = ..., applied: _Optional[int] = ..., snapshot: _Optional[int] = ..., level: _Optional[int] = ...) -> None: ...
 
 class SessionView(_message.Message):
     __slots__ = ("id", "name", "host", "mount_point", "idle_ms", "open_inodes")
@@ -552,7 +562,7 @@ class RefusedServer(_message.Message):
     def __init__(self, server_id: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class ClusterView(_message.Message):
-    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing", "no_leader", "refused", "kept_orphans")
+    __slots__ = ("term", "leader", "is_leader", "leader_id", "cluster_id", "masters", "servers", "troubled", "orphans", "inodes", "chunks", "sessions", "copies", "min_copies", "under_replicated", "missing", "elections", "session_list", "heals_running", "memory_bytes", "healing", "no_leader", "refused", "kept_orphans", "level")
     TERM_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     IS_LEADER_FIELD_NUMBER: _ClassVar[int]
@@ -577,6 +587,7 @@ class ClusterView(_message.Message):
     NO_LEADER_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     KEPT_ORPHANS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     term: int
     leader: str
     is_leader: bool
@@ -601,7 +612,8 @@ class ClusterView(_message.Message):
     no_leader: str
     refused: _containers.RepeatedCompositeFieldContainer[RefusedServer]
     kept_orphans: int
-    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ..., no_leader: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[RefusedServer, _Mapping]]] = ..., kept_orphans: _Optional[int] = ...) -> None: ...
+    level: int
+    def __init__(self, term: _Optional[int] = ..., leader: _Optional[str] = ..., is_leader: _Optional[bool] = ..., leader_id: _Optional[int] = ..., cluster_id: _Optional[str] = ..., masters: _Optional[_Iterable[_Union[MasterView, _Mapping]]] = ..., servers: _Optional[_Iterable[_Union[ServerView, _Mapping]]] = ..., troubled: _Optional[_Iterable[_Union[ChunkTrouble, _Mapping]]] = ..., orphans: _Optional[_Iterable[_Union[OrphanChunk, _Mapping]]] = ..., inodes: _Optional[int] = ..., chunks: _Optional[int] = ..., sessions: _Optional[int] = ..., copies: _Optional[int] = ..., min_copies: _Optional[int] = ..., under_replicated: _Optional[int] = ..., missing: _Optional[int] = ..., elections: _Optional[int] = ..., session_list: _Optional[_Iterable[_Union[SessionView, _Mapping]]] = ..., heals_running: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., healing: _Optional[_Iterable[_Union[ChunkState, _Mapping]]] = ..., no_leader: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[RefusedServer, _Mapping]]] = ..., kept_orphans: _Optional[int] = ..., level: _Optional[int] = ...) -> None: ...
 
 class ViewRequest(_message.Message):
     __slots__ = ("with_chunks", "with_sessions")

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmooseng_py/proto/common.proto\x12\nmooseng.v1\"\xa6\x01\n\x05\x45rror\x12\r\n\x05\x65rrno\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.mooseng.v1.ErrorKind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0e\x66\x61iled_servers\x18\x06 \x03(\r\x12\"\n\x06reason\x18\x07 \x01(\x0e\x32\x12.mooseng.v1.Reason\"7\n\x0b\x43redentials\x12\x0b\n\x03uid\x18\x01 \x01(\r\x12\x0b\n\x03gid\x18\x02 \x01(\r\x12\x0e\n\x06groups\x18\x03 \x03(\r\"-\n\x08\x43hunkRef\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\rJ\x04\x08\x03\x10\x04\"-\n\x07Replica\x12\x11\n\tserver_id\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"r\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x1e\n\x04role\x18\x03 \x01(\x0e\x32\x10.mooseng.v1.Role\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\x0c\n\x04name\x18\x05 \x01(\tJ\x04\x08\x06\x10\x07*]\n\tErrorKind\x12\x13\n\x0f\x45RROR_NAMESPACE\x10\x00\x12\x0f\n\x0b\x45RROR_STALE\x10\x01\x12\x15\n\x11\x45RROR_UNAVAILABLE\x10\x02\x12\x13\n\x0f\x45RROR_INTEGRITY\x10\x03*\xa1\x01\n\x06Reason\x12\x0f\n\x0bREASON_NONE\x10\x00\x12\x15\n\x11REASON_NO_SESSION\x10\x01\x12\x16\n\x12REASON_CHUNK_MOVED\x10\x02\x12\x15\n\x11REASON_TURN_TAKEN\x10\x03\x12\x14\n\x10REASON_TURN_LOST\x10\x04\x12\x14\n\x10REASON_RESTARTED\x10\x05\x12\x14\n\x10REASON_OVERTAKEN\x10\x06*>\n\x04Role\x12\x0f\n\x0bROLE_CLIENT\x10\x00\x12\x0f\n\x0bROLE_MASTER\x10\x01\x12\x14\n\x10ROLE_CHUNKSERVER\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmooseng_py/proto/common.proto\x12\nmooseng.v1\"\xa6\x01\n\x05\x45rror\x12\r\n\x05\x65rrno\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.mooseng.v1.ErrorKind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x16\n\x0e\x66\x61iled_servers\x18\x06 \x03(\r\x12\"\n\x06reason\x18\x07 \x01(\x0e\x32\x12.mooseng.v1.Reason\"7\n\x0b\x43redentials\x12\x0b\n\x03uid\x18\x01 \x01(\r\x12\x0b\n\x03gid\x18\x02 \x01(\r\x12\x0e\n\x06groups\x18\x03 \x03(\r\"-\n\x08\x43hunkRef\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\rJ\x04\x08\x03\x10\x04\"-\n\x07Replica\x12\x11\n\tserver_id\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x8b\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x1e\n\x04role\x18\x03 \x01(\x0e\x32\x10.mooseng.v1.Role\x12\x0f\n\x07node_id\x18\x04 \x01(\r\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x17\n\x0foldest_protocol\x18\x07 \x01(\rJ\x04\x08\x06\x10\x07*]\n\tErrorKind\x12\x13\n\x0f\x45RROR_NAMESPACE\x10\x00\x12\x0f\n\x0b\x45RROR_STALE\x10\x01\x12\x15\n\x11\x45RROR_UNAVAILABLE\x10\x02\x12\x13\n\x0f\x45RROR_INTEGRITY\x10\x03*\xa1\x01\n\x06Reason\x12\x0f\n\x0bREASON_NONE\x10\x00\x12\x15\n\x11REASON_NO_SESSION\x10\x01\x12\x16\n\x12REASON_CHUNK_MOVED\x10\x02\x12\x15\n\x11REASON_TURN_TAKEN\x10\x03\x12\x14\n\x10REASON_TURN_LOST\x10\x04\x12\x14\n\x10REASON_RESTARTED\x10\x05\x12\x14\n\x10REASON_OVERTAKEN\x10\x06*>\n\x04Role\x12\x0f\n\x0bROLE_CLIENT\x10\x00\x12\x0f\n\x0bROLE_MASTER\x10\x01\x12\x14\n\x10ROLE_CHUNKSERVER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mooseng_py.proto.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERRORKIND']._serialized_start=481
-  _globals['_ERRORKIND']._serialized_end=574
-  _globals['_REASON']._serialized_start=577
-  _globals['_REASON']._serialized_end=738
-  _globals['_ROLE']._serialized_start=740
-  _globals['_ROLE']._serialized_end=802
+  _globals['_ERRORKIND']._serialized_start=507
+  _globals['_ERRORKIND']._serialized_end=600
+  _globals['_REASON']._serialized_start=603
+  _globals['_REASON']._serialized_end=764
+  _globals['_ROLE']._serialized_start=766
+  _globals['_ROLE']._serialized_end=828
   _globals['_ERROR']._serialized_start=46
   _globals['_ERROR']._serialized_end=212
   _globals['_CREDENTIALS']._serialized_start=214
@@ -45,6 +45,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNKREF']._serialized_end=316
   _globals['_REPLICA']._serialized_start=318
   _globals['_REPLICA']._serialized_end=363
-  _globals['_HELLO']._serialized_start=365
-  _globals['_HELLO']._serialized_end=479
+  _globals['_HELLO']._serialized_start=366
+  _globals['_HELLO']._serialized_end=505
 # @@protoc_insertion_point(module_scope)

@@ -89,15 +89,17 @@ class Replica(_message.Message):
     def __init__(self, server_id: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "cluster_id", "role", "node_id", "name")
+    __slots__ = ("protocol", "cluster_id", "role", "node_id", "name", "oldest_protocol")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     cluster_id: str
     role: Role
     node_id: int
     name: str
-    def __init__(self, protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., node_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+    oldest_protocol: int
+    def __init__(self, protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., node_id: _Optional[int] = ..., name: _Optional[str] = ..., oldest_protocol: _Optional[int] = ...) -> None: ...

@@ -229,7 +229,7 @@ def overwrite(cluster: Cluster, names: list[str], byte: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("restarted", "masters_too"),
-    [(True, False), (False, False), (False, True)],
+    [(True, False), pytest.param(False, False, marks=pytest.mark.soak), (False, True)],
     ids=["of an earlier registration", "of the same registration", "of the same registration, under a new leader"],
 )
 def test_a_chunkserver_put_back_to_an_older_image_serves_no_old_byte_and_is_healed(

@@ -289,6 +289,7 @@ def _raft() -> Board:
                 (
                     number("Leader's node id", aggregate("max", value("mooseng_raft_leader_id")), (0, "bad"), (1, "good")),
                     number("Term", aggregate("max", value("mooseng_raft_term"))),
+                    number("Cluster level", value("mooseng_master_level").on_leader()),
                     number("Committed entry", aggregate("max", value("mooseng_raft_committed_index"))),
                     number("Largest lag of a follower", aggregate("max", value("mooseng_raft_follower_lag_entries")), (0, "good"), (1000, "odd")),
                     number("Fenced masters", aggregate("sum", value("mooseng_raft_fenced")), (0, "good"), (1, "bad")),

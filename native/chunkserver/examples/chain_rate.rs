@@ -46,12 +46,7 @@ async fn start(
         payload_budget_bytes: 512 << 20,
     })
     .await?;
-    let hello = Hello {
-        protocol: wire::link::PROTOCOL_VERSION,
-        cluster_id: "rate".to_string(),
-        role: Role::Client as i32,
-        ..Hello::default()
-    };
+    let hello = Hello { cluster_id: "rate".to_string(), role: Role::Client as i32, ..wire::link::hello() };
     let link = Link::connect(&server.address(), &LinkConfig { hello, connect_timeout: Duration::from_secs(2) }).await?;
     Ok((server, link))
 }

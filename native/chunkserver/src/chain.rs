@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_refuses_connections_is_named_at_once() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let chain = Chain::new(Hello { protocol: wire::link::PROTOCOL_VERSION, ..Hello::default() });
+        let chain = Chain::new(wire::link::hello());
         let hop = [Replica { server_id: 9, address: closed }];
         let error = chain.forward(Method::ChunkTrim, &hop, None, |_| Empty {}).await.unwrap_err();
         assert_eq!(error.failed_servers, [9]);
@@ -116,7 +116,7 @@ mod tests {
     async fn a_server_that_says_nothing_is_named_within_a_second() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap().to_string();
-        let chain = Chain::new(Hello { protocol: wire::link::PROTOCOL_VERSION, ..Hello::default() });
+        let chain = Chain::new(wire::link::hello());
         let hop = [Replica { server_id: 9, address }];
         let started = std::time::Instant::now();
         let error = chain.forward(Method::ChunkTrim, &hop, None, |_| Empty {}).await.unwrap_err();

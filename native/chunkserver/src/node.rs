@@ -127,11 +127,11 @@ impl Node {
 
     fn hello_for(&self, cluster_id: &str) -> Hello {
         Hello {
-            protocol: wire::link::PROTOCOL_VERSION,
             cluster_id: cluster_id.to_string(),
             role: Role::Chunkserver as i32,
             node_id: self.config.server_id,
             name: format!("chunkserver-{}", self.config.server_id),
+            ..wire::link::hello()
         }
     }
 

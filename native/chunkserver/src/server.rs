@@ -196,7 +196,7 @@ mod tests {
         let crcs = crc::piece_crcs(0, &data);
         let mut writers = Vec::new();
         for client in 1..=CLIENTS {
-            let hello = Hello { protocol: wire::link::PROTOCOL_VERSION, role: Role::Client as i32, ..Hello::default() };
+            let hello = Hello { role: Role::Client as i32, ..wire::link::hello() };
             let config = LinkConfig { hello, connect_timeout: Duration::from_secs(5) };
             let link = Link::connect(&server.address(), &config).await.unwrap();
             for piece in 0..WINDOW {

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wire::link::PROTOCOL_VERSION;
 use wire::proto::Hello;
 use wire::{Link, LinkConfig};
 
@@ -72,7 +71,7 @@ pub async fn start(role: u32, config: Vec<u8>) -> Result<Object> {
         roles::LINK => {
             let LinkStart { address, timeout_ms } = parse("link", &config)?;
             let timeout = Duration::from_millis(timeout_ms);
-            let hello = Hello { protocol: PROTOCOL_VERSION, name: "mooseng".to_string(), ..Hello::default() };
+            let hello = Hello { name: "mooseng".to_string(), ..wire::link::hello() };
             let link = Link::connect(&address, &LinkConfig { hello, connect_timeout: timeout }).await?;
             Ok(Object::Link(link, timeout))
         }

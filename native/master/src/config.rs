@@ -48,6 +48,9 @@ pub struct MasterConfig {
     /// make 18 % more files with 1 than with 2, for 17 % less CPU each (docs/performance/metadata.md).
     #[serde(default = "default::commit_window")]
     pub commit_window: usize,
+    /// The cluster level that this master does. Lower than its software's only to try how masters of two releases agree.
+    #[serde(default = "default::level")]
+    pub level: u32,
 }
 
 base::numbers! { MasterConfig,
@@ -64,6 +67,7 @@ base::numbers! { MasterConfig,
         session_timeout_ms = 60_000, 1000, 3_600_000;
         server_timeout_ms = 3000, 500, 600_000;
         commit_window = 1, 1, 64;
+        level = wire::level::LEVEL as u64, wire::level::FIRST as u64, wire::level::LEVEL as u64;
     }
 }
 

@@ -126,6 +126,7 @@ impl Driver {
 
     async fn step(&mut self) {
         self.take_events();
+        self.node.raise_level(self.term).await;
         self.correct_marks().await;
         self.expire_sessions().await;
         self.purge().await;

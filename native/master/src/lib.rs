@@ -13,6 +13,7 @@ pub mod health;
 pub mod history;
 mod intents;
 mod lead;
+mod level;
 mod machine;
 mod master;
 mod metrics;

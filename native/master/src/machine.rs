@@ -56,6 +56,8 @@ pub struct Inbox {
 }
 
 pub struct Machine {
+    /// The cluster level that this master can do.
+    able: u32,
     state: RwLock<State>,
     pub soft: Soft,
     /// This master leads: note what the leader's memory needs, and collect events.
@@ -68,8 +70,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(session_timeout: Duration) -> Machine {
+    pub fn new(able: u32, session_timeout: Duration) -> Machine {
         Machine {
+            able,
             state: RwLock::new(State::new()),
             soft: Soft::new(Instant::now(), session_timeout),
             leading: AtomicBool::new(false),
@@ -105,15 +108,8 @@ impl Machine {
         std::mem::take(&mut *self.inbox.lock())
     }
 
-    fn apply_batch(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
-        let batch = match Batch::decode(batch) {
-            Ok(batch) => batch,
-            Err(error) => {
-                // Every master reads the same bytes, so every master skips the same entry.
-                tracing::error!(%error, "a committed batch could not be read and was skipped; report this as a bug");
-                return Vec::new();
-            }
-        };
+    fn apply_batch(&self, index: u64, term: u64, batch: &[u8]) -> Result<Vec<u8>> {
+        let batch = read_batch(batch, self.able)?;
         let leading = self.leading.load(Ordering::Acquire);
         let awaited = self.awaited.load(Ordering::Acquire) > 0;
         let mut replies = Vec::with_capacity(if awaited { batch.commands.len() } else { 0 });
@@ -138,7 +134,7 @@ impl Machine {
         if leading {
             self.soft.turns.look();
         }
-        if awaited { BatchReply { replies }.encode_to_vec() } else { Vec::new() }
+        Ok(if awaited { BatchReply { replies }.encode_to_vec() } else { Vec::new() })
     }
 
     fn collect(&self, happened: Vec<Event>) {
@@ -205,6 +201,25 @@ impl Machine {
     }
 }
 
+/// The commands of a committed entry. An error is one of this master alone: its software is older than that which wrote it,
+/// and masters that know all of it go on.
+fn read_batch(bytes: &[u8], able: u32) -> Result<Batch> {
+    let older = |what: String| {
+        Error::integrity(format!(
+            "{what}; this master's software does cluster level {able}: start it with the software of the other masters"
+        ))
+    };
+    let batch = Batch::decode(bytes).map_err(|error| older(format!("it cannot be read ({error})")))?;
+    // What is not known here was dropped by the decoder, fields within known operations too.
+    if batch.encoded_len() != bytes.len() {
+        return Err(older("it holds an operation or a field that is not known here".to_string()));
+    }
+    match batch.commands.iter().map(wire::level::needed_by).max() {
+        Some(needed) if needed > able => Err(older(format!("it needs cluster level {needed}"))),
+        _ => Ok(batch),
+    }
+}
+
 /// Apply one command; an order of an older leader's term is refused on every master alike.
 fn apply_command(state: &mut State, index: u64, term: u64, command: &Command) -> (Applied, Vec<Event>) {
     if let Some(command::What::Admin(admin)) = &command.what
@@ -222,7 +237,7 @@ pub fn stale_term(expected: u64, term: u64) -> Error {
 }
 
 impl raft::StateMachine for Machine {
-    fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8> {
+    fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Result<Vec<u8>> {
         self.apply_batch(index, term, batch)
     }
 
@@ -232,6 +247,13 @@ impl raft::StateMachine for Machine {
 
     fn restore(&self, mut input: &mut dyn Read) -> Result<()> {
         let restored = State::read_snapshot(&mut input)?;
+        if restored.level() > self.able {
+            return Err(Error::integrity(format!(
+                "the snapshot is of cluster level {}, this master does {}; start it with the software of the other masters",
+                restored.level(),
+                self.able
+            )));
+        }
         self.last_stamp_ns.store(restored.newest_change_ns().unwrap_or(i64::MIN), Ordering::Release);
         *self.state.write() = restored;
         // What happened in between is not known as events.
@@ -265,20 +287,61 @@ mod tests {
         Batch { commands: vec![Command { now_ns: 1, seed: 1, what: Some(what) }] }.encode_to_vec()
     }
 
+    fn why(machine: &Machine, batch: &[u8]) -> String {
+        let before = machine.state().hash();
+        let error = machine.apply(1, 1, batch).unwrap_err();
+        assert_eq!(machine.state().hash(), before, "nothing of it was applied");
+        error.message
+    }
+
     #[test]
-    fn a_damaged_batch_is_skipped_and_the_next_one_applies() {
-        let machine = Machine::new(Duration::from_secs(60));
-        machine.awaited.store(1, Ordering::Release);
-        assert!(machine.apply(1, 1, b"\xff\xff\xff").is_empty());
-        let reply = BatchReply::decode(&machine.apply(2, 1, &bootstrap(0))[..]).unwrap();
-        assert!(AdminReply::decode(&reply.replies[0][..]).unwrap().error.is_none());
+    fn an_entry_that_cannot_be_read_stops_this_master_and_changes_nothing() {
+        let machine = machine_at(wire::level::LEVEL);
+        assert!(why(&machine, b"\xff\xff\xff").contains("cannot be read"));
+    }
+
+    #[test]
+    fn an_operation_or_a_field_of_later_software_stops_this_master_and_changes_nothing() {
+        let machine = machine_at(wire::level::LEVEL);
+        // Within a batch a command, within it a request, within it field 200: (field << 3 | 2), length.
+        let operation = [0x0a, 0x05, 0x1a, 0x03, 0xc2, 0x0c, 0x00];
+        assert!(why(&machine, &operation).contains("not known here"));
+        // A whole command first: not even that is applied.
+        let mixed = [&bootstrap(0)[..], &operation].concat();
+        assert!(why(&machine, &mixed).contains("start it with the software of the other masters"));
+    }
+
+    fn raise(level: u32) -> Vec<u8> {
+        let what = command::What::Admin(AdminCommand {
+            expected_term: 0,
+            op: Some(admin_command::Op::RaiseLevel(proto::RaiseLevel { level })),
+        });
+        Batch { commands: vec![Command { now_ns: 1, seed: 1, what: Some(what) }] }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_level_above_what_this_master_does_stops_it_in_the_log_and_in_a_snapshot() {
+        let (newer, older) = (machine_at(2), machine_at(1));
+        newer.apply(1, 1, &bootstrap(0)).unwrap();
+        older.apply(1, 1, &bootstrap(0)).unwrap();
+        newer.apply(2, 1, &raise(2)).unwrap();
+        assert!(why(&older, &raise(2)).contains("needs cluster level 2"));
+        let mut bytes = Vec::new();
+        newer.freeze().write(&mut bytes).unwrap();
+        let error = older.restore(&mut &bytes[..]).unwrap_err();
+        assert!(error.message.contains("the snapshot is of cluster level 2"), "{error}");
+        assert_eq!((newer.state().level(), older.state().level()), (2, 1));
+    }
+
+    fn machine_at(level: u32) -> Machine {
+        Machine::new(level, Duration::from_secs(60))
     }
 
     #[test]
     fn an_order_of_an_older_term_changes_nothing() {
-        let machine = Machine::new(Duration::from_secs(60));
+        let machine = machine_at(wire::level::LEVEL);
         machine.awaited.store(1, Ordering::Release);
-        let reply = BatchReply::decode(&machine.apply(1, 5, &bootstrap(4))[..]).unwrap();
+        let reply = BatchReply::decode(&machine.apply(1, 5, &bootstrap(4)).unwrap()[..]).unwrap();
         let error = AdminReply::decode(&reply.replies[0][..]).unwrap().error.unwrap();
         assert_eq!(error.errno, libc::ESTALE);
         assert!(machine.state().cluster().is_none());
@@ -286,23 +349,23 @@ mod tests {
 
     #[test]
     fn the_last_time_given_is_known_after_a_batch_and_after_a_snapshot() {
-        let machine = Machine::new(Duration::from_secs(60));
-        machine.apply(1, 1, &bootstrap(0));
+        let machine = machine_at(wire::level::LEVEL);
+        machine.apply(1, 1, &bootstrap(0)).unwrap();
         assert_eq!(machine.last_stamp_ns(), 1);
         let mut bytes = Vec::new();
         machine.freeze().write(&mut bytes).unwrap();
-        let other = Machine::new(Duration::from_secs(60));
+        let other = machine_at(wire::level::LEVEL);
         other.restore(&mut &bytes[..]).unwrap();
         assert_eq!(other.last_stamp_ns(), 1);
     }
 
     #[test]
     fn a_state_written_and_restored_is_the_same() {
-        let machine = Machine::new(Duration::from_secs(60));
-        machine.apply(1, 1, &bootstrap(0));
+        let machine = machine_at(wire::level::LEVEL);
+        machine.apply(1, 1, &bootstrap(0)).unwrap();
         let mut bytes = Vec::new();
         machine.freeze().write(&mut bytes).unwrap();
-        let other = Machine::new(Duration::from_secs(60));
+        let other = machine_at(wire::level::LEVEL);
         other.restore(&mut &bytes[..]).unwrap();
         let mut again = Vec::new();
         other.freeze().write(&mut again).unwrap();

@@ -52,7 +52,7 @@ impl Master {
         let moment = Moment::new()?;
         let server = Server::bind(&config.listen).await?;
         let address = server.address()?.to_string();
-        let machine = Arc::new(Machine::new(config.session_timeout()));
+        let machine = Arc::new(Machine::new(config.level, config.session_timeout()));
         let consensus = Consensus::start(raft_config(&config), machine.clone()).await?;
         let node = Arc::new(new_node(config, machine, consensus, moment));
         if let Err(error) = node.check_cluster() {

@@ -31,6 +31,7 @@ impl Node {
         let mut request = NameRequest::decode(message)
             .map_err(|error| Error::integrity(format!("a request could not be read: {error}")))?;
         self.metrics.op(&request);
+        self.check_level(&request)?;
         if !request.op.as_ref().is_some_and(wire::op::is_change) {
             if let Some(Op::Readdir(page)) = &mut request.op {
                 page.max_entries = page.max_entries.min(MOST_ENTRIES);

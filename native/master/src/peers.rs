@@ -1,8 +1,9 @@
-//! What the other masters say of themselves, asked once a second, for views only. Raft does not depend on it.
+//! What the other masters say of themselves, asked once a second: for views, and for the cluster level. Raft does not
+//! depend on it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Result;
 use base::time::Deadline;
@@ -14,6 +15,9 @@ use wire::{LinkConfig, Links, Method};
 use crate::config::MasterConfig;
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// At first: a new cluster agrees on its level before its first clients come.
+const ASK_FIRST: Duration = Duration::from_millis(100);
+const AT_FIRST: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
 
 /// By node id; a master that did not answer is absent.
@@ -21,10 +25,9 @@ pub type Said = Arc<Mutex<HashMap<u32, MasterView>>>;
 
 pub async fn watch(config: MasterConfig, hello: Hello, said: Said) {
     let links = Links::new(LinkConfig { hello, connect_timeout: ANSWER_WITHIN });
-    let mut tick = tokio::time::interval(ASK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let begin = Instant::now();
+    let mut all_answered = false;
     loop {
-        tick.tick().await;
         let others = config.peers.iter().filter(|(id, _)| **id != config.node_id);
         let answers = join_all(others.map(|(id, address)| {
             let links = &links;
@@ -37,7 +40,9 @@ pub async fn watch(config: MasterConfig, hello: Hello, said: Said) {
             }
         }))
         .await;
+        all_answered |= answers.iter().all(Option::is_some);
         *said.lock() = answers.into_iter().flatten().collect();
+        tokio::time::sleep(if all_answered || begin.elapsed() > AT_FIRST { ASK_EVERY } else { ASK_FIRST }).await;
     }
 }
 
@@ -51,10 +56,10 @@ async fn ask(links: &Links, id: u32, address: &str) -> Result<Option<MasterView>
 /// How this master introduces itself.
 pub fn hello(config: &MasterConfig) -> Hello {
     Hello {
-        protocol: wire::link::PROTOCOL_VERSION,
         cluster_id: config.cluster_id.clone(),
         role: Role::Master as i32,
         node_id: config.node_id,
         name: format!("master-{}", config.node_id),
+        ..wire::link::hello()
     }
 }

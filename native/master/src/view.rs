@@ -56,6 +56,7 @@ impl Node {
             heals_running: self.heals.count() as u64,
             memory_bytes: state.memory_bytes(),
             healing: state.healing(),
+            level: state.level(),
             refused: self.refusals.lock().views(now),
             ..ClusterView::default()
         };
@@ -89,6 +90,7 @@ impl Node {
                     last_log: raft.last_log,
                     applied: raft.applied,
                     snapshot: raft.snapshot,
+                    level: self.config.level,
                 };
             }
             let mut view = said.get(&node_id).cloned().unwrap_or(MasterView {
@@ -259,6 +261,7 @@ impl Node {
             "applied": raft.applied,
             "snapshot": raft.snapshot,
             "elections": raft.elections,
+            "level": self.machine.state().level(),
             "inodes": counters.inodes,
             "chunks": counters.chunks,
             "sessions": counters.sessions,
@@ -271,9 +274,9 @@ impl Node {
         let mut metrics = self.metrics.read();
         metrics.extend(self.consensus.metrics());
         let raft = self.consensus.status();
-        let (counters, servers, memory_bytes) = {
+        let (counters, servers, memory_bytes, level) = {
             let state = self.machine.state();
-            (state.counters(), state.servers(), state.memory_bytes())
+            (state.counters(), state.servers(), state.memory_bytes(), state.level())
         };
         let refused = self.refusals.lock().views(Instant::now()).len();
         let (under_replicated, missing, orphan_copies) = {
@@ -281,7 +284,7 @@ impl Node {
             let findings = &health.findings;
             (findings.under_replicated, findings.missing, findings.orphans.len())
         };
-        let plain: [(&'static str, f64); 19] = [
+        let plain: [(&'static str, f64); 20] = [
             ("mooseng_master_term", raft.term as f64),
             ("mooseng_master_is_leader", f64::from(u8::from(self.serving_term().is_some()))),
             ("mooseng_master_elections_total", raft.elections as f64),
@@ -301,6 +304,7 @@ impl Node {
             ("mooseng_master_heals_running", self.heals.count() as f64),
             ("mooseng_master_refused_servers", refused as f64),
             ("mooseng_master_tables_bytes", memory_bytes as f64),
+            ("mooseng_master_level", f64::from(level)),
         ];
         metrics.extend(plain.into_iter().map(|(name, value)| (name, Vec::new(), value)));
         metrics

@@ -6,6 +6,15 @@ pub(crate) fn show(name: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(name))
 }
 
+pub(crate) fn above_level(what: &str, needed: u32, agreed: u32) -> Error {
+    Error::namespace(
+        libc::EOPNOTSUPP,
+        format!(
+            "{what} needs cluster level {needed}, this cluster has {agreed}; run the newer software on every master"
+        ),
+    )
+}
+
 /// An inode given by number that is not there (any more).
 pub(crate) fn no_inode(inode: u64) -> Error {
     Error::stale(format!("inode {inode} does not exist any more; look the path up again"))

@@ -18,9 +18,13 @@ use crate::state::{ClusterConfig, State};
 use crate::tables::{Appender, Entry, Next, Server, Tables};
 
 const MAGIC: [u8; 8] = *b"MNGSNAP\0";
-const FORMAT_VERSION: u32 = 3;
-/// Format 1 has no grants and no turns to append, format 2 no history and no confirmed epochs.
-const OLDEST_VERSION: u32 = 1;
+/// Format 1 has no grants and no turns to append, format 2 no history and no confirmed epochs, format 3 no level and no
+/// versions of inodes.
+const OLDEST_FORMAT: u32 = 1;
+const UNVERSIONED_INODES: u32 = 3;
+const NEWEST_FORMAT: u32 = 4;
+/// Of an inode's record. Another one may hold more fields.
+const INODE_VERSION: u8 = 1;
 const BLOCK_HEADER_BYTES: usize = 13;
 /// A block is closed when it has this much.
 const FULL_BLOCK_BYTES: usize = 64 << 10;
@@ -42,14 +46,17 @@ enum Section {
     Appenders = 9,
     Confirmed = 10,
     History = 11,
+    Level = 12,
     End = 255,
 }
 
 impl Section {
     fn from_byte(byte: u8) -> Option<Section> {
         use Section::*;
-        let all =
-            [Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, Confirmed, History, End];
+        let all = [
+            Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, Confirmed, History, Level,
+            End,
+        ];
         all.into_iter().find(|s| *s as u8 == byte)
     }
 }
@@ -58,7 +65,7 @@ impl State {
     /// Write everything. Slow storage does not hold up the original: write a clone.
     pub fn write_snapshot(&self, out: &mut dyn Write) -> std::io::Result<()> {
         let mut header = Vec::from(MAGIC);
-        header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        header.extend_from_slice(&format_of(self.tables.level()).to_le_bytes());
         header.extend_from_slice(&crc32c(&header).to_le_bytes());
         out.write_all(&header)?;
         write_tables(&self.tables, &mut BlockWriter::new(out), true)
@@ -72,14 +79,14 @@ impl State {
         if header[..8] != MAGIC || crc32c(&header[..12]) != crc {
             return Err(damaged("it does not begin as one"));
         }
-        let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
-        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
+        let format = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        if !(OLDEST_FORMAT..=NEWEST_FORMAT).contains(&format) {
             let message = format!(
-                "the snapshot has format {version}, this software reads {OLDEST_VERSION} to {FORMAT_VERSION}; update it"
+                "the snapshot has format {format}, this software reads {OLDEST_FORMAT} to {NEWEST_FORMAT}; update it"
             );
             return Err(base::Error::integrity(message));
         }
-        Ok(State::of(read_tables(input)?))
+        Ok(State::of(read_tables(input, format)?))
     }
 
     /// Same state, same hash, on every machine. Walks everything.
@@ -91,6 +98,11 @@ impl State {
     pub fn content_hash(&self) -> u64 {
         hash_tables(&self.tables, false)
     }
+}
+
+/// Masters of a cluster level read this format, and write no other: a snapshot may go to any of them.
+fn format_of(level: u32) -> u32 {
+    if level == wire::level::FIRST { UNVERSIONED_INODES } else { NEWEST_FORMAT }
 }
 
 fn hash_tables(tables: &Tables, with_replies: bool) -> u64 {
@@ -230,8 +242,9 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
             })?;
         }
     }
+    let format = format_of(tables.level());
     for (id, inode) in tables.inodes() {
-        blocks.record(Section::Inodes, |out| put_inode(out, id, inode))?;
+        blocks.record(Section::Inodes, |out| put_inode(out, format, id, inode))?;
     }
     for (parent, cookie, listed) in tables.listing() {
         blocks.record(Section::Entries, |out| {
@@ -269,6 +282,9 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
     if tables.history != History::default() {
         blocks.record(Section::History, |out| put_history(out, &tables.history))?;
     }
+    if format > UNVERSIONED_INODES {
+        blocks.record(Section::Level, |out| out.u32(tables.level()))?;
+    }
     blocks.finish()
 }
 
@@ -301,7 +317,10 @@ fn put_cluster(out: &mut Encoder, tables: &Tables) {
     }
 }
 
-fn put_inode(out: &mut Encoder, id: u64, inode: &Inode) {
+fn put_inode(out: &mut Encoder, format: u32, id: u64, inode: &Inode) {
+    if format > UNVERSIONED_INODES {
+        out.u8(INODE_VERSION);
+    }
     out.u64(id);
     for number in [inode.mode, inode.uid, inode.gid, inode.nlink] {
         out.u32(number);
@@ -352,7 +371,7 @@ fn put_chunk(out: &mut Encoder, id: u64, chunk: &Chunk) {
 
 // ---- records in ----
 
-fn read_tables(input: &mut dyn Read) -> Result<Tables> {
+fn read_tables(input: &mut dyn Read, format: u32) -> Result<Tables> {
     let mut tables = Tables::default();
     let mut payload = Vec::new();
     let mut hash = Digest::new(CrcAlgorithm::Crc64Nvme);
@@ -374,7 +393,7 @@ fn read_tables(input: &mut dyn Read) -> Result<Tables> {
             return settle(tables);
         }
         for _ in 0..count {
-            get_record(&mut tables, section, &mut from)?;
+            get_record(&mut tables, format, section, &mut from)?;
         }
         if !from.0.is_empty() {
             return Err(damaged("a block holds more than its records"));
@@ -392,7 +411,7 @@ fn settle(mut tables: Tables) -> Result<Tables> {
     Ok(tables)
 }
 
-fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Result<()> {
+fn get_record(tables: &mut Tables, format: u32, section: Section, from: &mut Decoder) -> Result<()> {
     let fresh = match section {
         Section::Cluster => get_cluster(tables, from)?,
         Section::Servers => get_server(tables, from)?,
@@ -402,7 +421,7 @@ fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Resu
             tables.put_reply(id, op_id, Arc::from(from.bytes()?))
                 && tables.session(id).is_ok_and(|session| session.replies.len() <= MAX_REPLIES)
         }
-        Section::Inodes => get_inode(tables, from)?,
+        Section::Inodes => get_inode(tables, format, from)?,
         Section::Entries => get_entry(tables, from)?,
         Section::Chunks => get_chunk(tables, from)?,
         Section::Grants => get_grants(tables, from)?,
@@ -418,9 +437,24 @@ fn get_record(tables: &mut Tables, section: Section, from: &mut Decoder) -> Resu
             })
         }
         Section::History => get_history(tables, from)?,
+        Section::Level => get_level(tables, from)?,
         Section::End => false,
     };
     if fresh { Ok(()) } else { Err(damaged("two records contradict each other")) }
+}
+
+fn get_level(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
+    let level = from.u32()?;
+    if level > wire::level::LEVEL {
+        let message = format!(
+            "the snapshot is of cluster level {level}, this software does {}; start this master with the software of the others",
+            wire::level::LEVEL
+        );
+        return Err(base::Error::integrity(message));
+    }
+    let fresh = tables.level() < level;
+    tables.raise_level(level);
+    Ok(fresh)
 }
 
 fn get_history(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
@@ -470,7 +504,16 @@ fn get_session(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
     Ok(tables.put_session(id, session))
 }
 
-fn get_inode(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
+fn get_inode(tables: &mut Tables, format: u32, from: &mut Decoder) -> Result<bool> {
+    if format > UNVERSIONED_INODES {
+        let version = from.u8()?;
+        if version != INODE_VERSION {
+            let message = format!(
+                "an inode of the snapshot has version {version}, this software reads {INODE_VERSION}; update it"
+            );
+            return Err(base::Error::integrity(message));
+        }
+    }
     let id = from.u64()?;
     let (mode, uid, gid, nlink, size) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?, from.u64()?);
     let (atime_ns, mtime_ns, ctime_ns, data_version) = (from.i64()?, from.i64()?, from.i64()?, from.u64()?);

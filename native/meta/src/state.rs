@@ -177,6 +177,10 @@ impl State {
         if self.tables.config.is_none() {
             return Err(errors::no_cluster());
         }
+        let (row, level) = (wire::op::of(op), self.tables.level());
+        if row.level > level {
+            return Err(errors::above_level(row.name, row.level, level));
+        }
         match op {
             Op::RegisterSession(op) => return ops::session::register(&mut self.context(command, 0, None, events), op),
             Op::CloseSession(_) => {
@@ -226,6 +230,11 @@ impl State {
 
     pub fn cluster(&self) -> Option<ClusterConfig> {
         self.tables.config.as_deref().cloned()
+    }
+
+    /// The cluster level: see `wire::level`.
+    pub fn level(&self) -> u32 {
+        self.tables.level()
     }
 
     /// Where these masters are in their history, for others to remember.

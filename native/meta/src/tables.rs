@@ -86,6 +86,8 @@ pub(crate) struct Tables {
     pub next: Next,
     pub config: Option<Arc<ClusterConfig>>,
     pub history: History,
+    /// Read with `level()`.
+    level: u32,
     inodes: OrdMap<u64, Inode>,
     entries: OrdMap<(u64, Name), Entry>,
     listing: OrdMap<(u64, u64), Listed>,
@@ -102,6 +104,15 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// The cluster level: see `wire::level`.
+    pub fn level(&self) -> u32 {
+        wire::level::said(self.level)
+    }
+
+    pub fn raise_level(&mut self, level: u32) {
+        self.level = self.level.max(level);
+    }
+
     // ---- inodes ----
 
     pub fn inode(&self, id: u64) -> Result<&Inode> {

@@ -5,6 +5,7 @@ mod common;
 use common::{CHUNK, ROOT, World, creds};
 use meta::State;
 use wire::proto::admin_command::Op as Admin;
+use wire::proto::name_request::Op;
 use wire::proto::*;
 
 /// A state with something in every table.
@@ -40,10 +41,12 @@ fn varied() -> World {
 
 #[test]
 fn a_snapshot_gives_back_the_same_state() {
-    for world in [varied(), World::new()] {
+    let mut raised = varied();
+    raise(&mut raised, 2);
+    for world in [varied(), raised, World::new()] {
         let read = State::read_snapshot(&mut &world.snapshot()[..]).unwrap();
         read.check().unwrap();
-        assert_eq!(read.hash(), world.state.hash());
+        assert_eq!((read.hash(), read.level()), (world.state.hash(), world.state.level()));
         assert_eq!(read.counters(), world.state.counters());
         assert_eq!(read.servers(), world.state.servers());
         assert_eq!(read.sessions(), world.state.sessions());
@@ -61,6 +64,60 @@ fn a_snapshot_gives_back_the_same_state() {
     let mut bytes = Vec::new();
     empty.write_snapshot(&mut bytes).unwrap();
     assert_eq!(State::read_snapshot(&mut &bytes[..]).unwrap().hash(), empty.hash());
+}
+
+fn raise(world: &mut World, level: u32) {
+    world.admin(Admin::RaiseLevel(RaiseLevel { level })).unwrap();
+}
+
+#[test]
+fn the_cluster_level_decides_the_format_of_snapshots_and_never_falls() {
+    let mut world = varied();
+    let format = |world: &World| world.snapshot()[8];
+    assert_eq!((world.state.level(), format(&world)), (1, 3), "masters of the first level read no other");
+    raise(&mut world, 2);
+    assert_eq!((world.state.level(), format(&world)), (2, 4));
+    raise(&mut world, 1);
+    assert_eq!(world.state.level(), 2);
+}
+
+#[test]
+fn snapshots_that_earlier_software_wrote_are_read() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for (file, level) in [("level-1.snapshot", 1), ("level-2.snapshot", 2)] {
+        let bytes = std::fs::read(data.join(file)).unwrap();
+        let read = State::read_snapshot(&mut &bytes[..]).unwrap();
+        read.check().unwrap();
+        assert_eq!(read.level(), level);
+        let request = NameRequest { op: Some(Op::Resolve(resolve("directory/small"))), ..NameRequest::default() };
+        let attr = read.query(&request).attr.expect("the file is there");
+        let counters = read.counters();
+        assert_eq!((attr.size, attr.nlink, attr.mode), (9, 2, 0o640), "{file}");
+        assert_eq!((counters.inodes, counters.chunks, read.servers().len()), (6, 4, 4), "{file}");
+        assert!(read.keeps_unknown(1) && !read.keeps_unknown(1 << 40), "{file}");
+    }
+}
+
+fn resolve(path: &str) -> Resolve {
+    Resolve { start: ROOT, path: path.as_bytes().to_vec(), follow: true }
+}
+
+#[test]
+fn an_inode_of_a_later_version_is_refused_with_a_sentence() {
+    let mut world = World::new();
+    raise(&mut world, 2);
+    let mut bytes = world.snapshot();
+    // The block of the inodes: its only record begins with the version.
+    let mut at = 16;
+    while bytes[at] != 5 {
+        at += 13 + u32::from_le_bytes(bytes[at + 5..at + 9].try_into().unwrap()) as usize;
+    }
+    let length = u32::from_le_bytes(bytes[at + 5..at + 9].try_into().unwrap()) as usize;
+    bytes[at + 13] = 9;
+    let crc = base::crc::crc32c_of(&[&bytes[at..at + 9], &bytes[at + 13..at + 13 + length]]);
+    bytes[at + 9..at + 13].copy_from_slice(&crc.to_le_bytes());
+    let error = State::read_snapshot(&mut &bytes[..]).err().unwrap();
+    assert!(error.message.contains("has version 9, this software reads 1"), "{error}");
 }
 
 #[test]

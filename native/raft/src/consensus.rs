@@ -34,8 +34,9 @@ pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 
 /// Implemented by what the log is for.
 pub trait StateMachine: Send + Sync + 'static {
-    /// Apply one entry; in order, never twice, one caller at a time. Returns the reply bytes.
-    fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Vec<u8>;
+    /// Apply one entry; in order, never twice, one caller at a time. Returns the reply bytes. An error ends this member:
+    /// others may have applied what it cannot.
+    fn apply(&self, index: u64, term: u64, batch: &[u8]) -> Result<Vec<u8>>;
     /// O(1): a view that does not change.
     fn freeze(&self) -> Box<dyn Frozen>;
     /// Replace everything by what `Frozen::write` wrote.
@@ -140,7 +141,8 @@ impl Consensus {
         )
         .await
         .map_err(|error| {
-            Error::unavailable(format!("the log in {} is not usable: {error}", config.data_dir.display()))
+            // Not mended by others, nor by trying again in this process.
+            Error::integrity(format!("the log in {} is not usable: {error}", config.data_dir.display()))
         })?;
         // A vote given before a restart may have made a lease that has not ended. Alone, there is nobody to hold one.
         let promised = home.vote.is_some() && config.peers.len() > 1;
@@ -448,11 +450,11 @@ impl Drop for Consensus {
 fn link_config(config: &RaftConfig) -> LinkConfig {
     LinkConfig {
         hello: proto::Hello {
-            protocol: wire::link::PROTOCOL_VERSION,
             cluster_id: config.cluster_id.clone(),
             role: proto::Role::Master as i32,
             node_id: config.node_id as u32,
             name: format!("master {}", config.node_id),
+            ..wire::link::hello()
         },
         connect_timeout: Duration::from_millis(config.election_min_ms),
     }

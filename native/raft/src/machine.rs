@@ -60,7 +60,8 @@ impl RaftStateMachine<Types> for Machine {
                     let apply = || self.machine.apply(id.index, term_of(&id), &command.0);
                     // A state machine that panicked is in no known state: this member stops, the others go on.
                     let reply = catch_unwind(AssertUnwindSafe(apply))
-                        .map_err(|_| io::Error::other(format!("applying log entry {} panicked", id.index)))?;
+                        .map_err(|_| io::Error::other(format!("applying log entry {} panicked", id.index)))?
+                        .map_err(|error| io::Error::other(format!("log entry {}: {}", id.index, error.message)))?;
                     Bytes::from(reply)
                 }
                 EntryPayload::Membership(members) => {

@@ -14,11 +14,11 @@ use wire::{Link, LinkConfig, Method, proto};
 /// A connection to member `to` as member 2 would have it, and the data directory that `to` has.
 async fn connected(cluster: &Cluster, to: u64) -> (Arc<Link>, u64) {
     let hello = proto::Hello {
-        protocol: wire::link::PROTOCOL_VERSION,
         cluster_id: "test".to_string(),
         role: proto::Role::Master as i32,
         node_id: 2,
         name: "a test".to_string(),
+        ..wire::link::hello()
     };
     let config = LinkConfig { hello, connect_timeout: Duration::from_secs(2) };
     let link = Link::connect(&cluster.members[&to].config.advertise, &config).await.unwrap();

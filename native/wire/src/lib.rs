@@ -5,6 +5,7 @@ pub mod budget;
 pub mod convert;
 pub mod frame;
 pub mod leader;
+pub mod level;
 pub mod link;
 pub mod method;
 pub mod op;

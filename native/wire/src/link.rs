@@ -19,8 +19,10 @@ use crate::proto;
 use crate::pushes::Pushes;
 use crate::stream::{self, Reader};
 
-/// Rises with any change that an older peer would misread.
+/// The newest protocol that this side speaks; rises with any change that an older peer would misread.
 pub const PROTOCOL_VERSION: u32 = 2;
+/// The oldest that it speaks too.
+pub const OLDEST_PROTOCOL: u32 = 2;
 /// Requests that one connection may have in flight. More only queue at the other side.
 const CREDITS: usize = 256;
 
@@ -223,12 +225,28 @@ fn answer(frame: Frame) -> Result<Reply> {
     }
 }
 
-/// Both sides must speak one protocol and, where both know theirs, be of one cluster.
-pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
-    if ours.protocol != theirs.protocol {
+/// The protocols that this side speaks, for the rest of a greeting.
+pub fn hello() -> proto::Hello {
+    proto::Hello { protocol: PROTOCOL_VERSION, oldest_protocol: OLDEST_PROTOCOL, ..proto::Hello::default() }
+}
+
+/// The protocols that one side speaks, oldest and newest.
+fn spoken(hello: &proto::Hello) -> (u32, u32) {
+    let oldest = if hello.oldest_protocol == 0 { hello.protocol } else { hello.oldest_protocol };
+    (oldest, hello.protocol)
+}
+
+/// Both sides must speak one protocol, of which the newest counts, and where both know their cluster, be of one. Returns
+/// the protocol.
+pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<u32> {
+    let ((our_oldest, our_newest), (their_oldest, their_newest)) = (spoken(ours), spoken(theirs));
+    let protocol = our_newest.min(their_newest);
+    if protocol < our_oldest.max(their_oldest) {
         return Err(Error::namespace(
             libc::EPROTONOSUPPORT,
-            format!("it speaks protocol {}, this side {}; run one release on both", theirs.protocol, ours.protocol),
+            format!(
+                "it speaks protocols {their_oldest} to {their_newest}, this side {our_oldest} to {our_newest}; run releases that have one in common"
+            ),
         ));
     }
     if !ours.cluster_id.is_empty() && !theirs.cluster_id.is_empty() && ours.cluster_id != theirs.cluster_id {
@@ -240,7 +258,7 @@ pub fn check_hello(ours: &proto::Hello, theirs: &proto::Hello) -> Result<()> {
             ),
         ));
     }
-    Ok(())
+    Ok(protocol)
 }
 
 fn node_name(role: proto::Role, node_id: u32) -> String {
@@ -345,8 +363,20 @@ mod tests {
     use super::*;
 
     fn links() -> Links {
-        let hello = proto::Hello { protocol: PROTOCOL_VERSION, ..proto::Hello::default() };
+        let hello = hello();
         Links::new(LinkConfig { hello, connect_timeout: Duration::from_secs(1) })
+    }
+
+    #[test]
+    fn the_newest_protocol_that_both_sides_speak_counts_and_none_in_common_is_refused() {
+        let speaks = |oldest_protocol, protocol| proto::Hello { oldest_protocol, protocol, ..proto::Hello::default() };
+        let agreed = |ours, theirs| check_hello(&ours, &theirs).map_err(|error| error.errno);
+        assert_eq!(agreed(speaks(2, 4), speaks(3, 7)), Ok(4));
+        assert_eq!(agreed(speaks(3, 7), speaks(2, 4)), Ok(4));
+        // As masters said it before there were ranges.
+        assert_eq!(agreed(speaks(2, 4), speaks(0, 2)), Ok(2));
+        assert_eq!(agreed(speaks(2, 4), speaks(0, 5)), Err(libc::EPROTONOSUPPORT));
+        assert_eq!(agreed(speaks(5, 7), speaks(2, 4)), Err(libc::EPROTONOSUPPORT));
     }
 
     #[tokio::test]

@@ -6,14 +6,13 @@ use std::time::Duration;
 use base::time::Deadline;
 use base::{Error, Result};
 use prost::Message;
-use wire::link::PROTOCOL_VERSION;
 use wire::proto::{ChunkRef, Hello, Role};
 use wire::{Frame, Handler, Link, LinkConfig, Links, Method, Request, Response, Server};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn hello() -> Hello {
-    Hello { protocol: PROTOCOL_VERSION, ..Hello::default() }
+    wire::link::hello()
 }
 
 fn config() -> LinkConfig {

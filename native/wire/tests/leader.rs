@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use base::time::Deadline;
 use base::{Error, ErrorKind, Result};
 use wire::leader::{Answer, Asked, Found, Miss, Pace};
-use wire::link::PROTOCOL_VERSION;
 use wire::proto::{Empty, Hello};
 use wire::{Handler, Leader, Link, LinkConfig, Method, Request, Response, Server};
 
@@ -20,7 +19,7 @@ const PACE: Pace = Pace {
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn hello(cluster: &str) -> Hello {
-    Hello { protocol: PROTOCOL_VERSION, cluster_id: cluster.into(), ..Hello::default() }
+    Hello { cluster_id: cluster.into(), ..wire::link::hello() }
 }
 
 /// Leads, or names somebody, or belongs to somebody else.

@@ -30,7 +30,7 @@ BESIDE = {
     "election_max_ms": {"heartbeat_ms": "10", "election_min_ms": "50"},
 }
 # Set by measurements of the native side, not by operators.
-NOT_SETTINGS = {"commit_window"}
+NOT_SETTINGS = {"commit_window", "level"}
 
 
 def loaded(role: str, **flags: str) -> Any:

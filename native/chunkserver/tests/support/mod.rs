@@ -9,7 +9,6 @@ use base::time::Deadline;
 use base::{Buffer, Result, crc};
 use chunkserver::{ChunkServer, ChunkServerConfig, DirectIo};
 use tempfile::TempDir;
-use wire::link::PROTOCOL_VERSION;
 use wire::proto::*;
 use wire::{Link, LinkConfig, Method};
 
@@ -63,11 +62,11 @@ impl Running {
 
 pub fn hello(cluster_id: &str, role: Role, node_id: u32) -> Hello {
     Hello {
-        protocol: PROTOCOL_VERSION,
         cluster_id: cluster_id.to_string(),
         role: role as i32,
         node_id,
         name: "test".to_string(),
+        ..wire::link::hello()
     }
 }
 

@@ -14,7 +14,6 @@ use base::{Error, ErrorKind, Reason, Result};
 use parking_lot::RwLock;
 use prost::Message;
 use wire::backoff::{jittered, random};
-use wire::link::PROTOCOL_VERSION;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Credentials, NameReply, NameRequest, RenewReply, RenewSession};
 use wire::{LinkConfig, Method};
@@ -53,11 +52,11 @@ impl Peers {
     pub async fn connect(config: ClientConfig) -> Result<Arc<Peers>> {
         config.check()?;
         let hello = proto::Hello {
-            protocol: PROTOCOL_VERSION,
             cluster_id: config.cluster_id.clone(),
             role: proto::Role::Client as i32,
             node_id: 0,
             name: config.name.clone(),
+            ..wire::link::hello()
         };
         let link = LinkConfig { hello, connect_timeout: CONNECT_TIMEOUT };
         let metrics = Arc::new(Metrics::default());

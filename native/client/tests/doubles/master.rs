@@ -103,13 +103,12 @@ impl DoubleMaster {
 
 impl Handler for DoubleMaster {
     fn hello(&self) -> Hello {
-        let protocol = wire::link::PROTOCOL_VERSION;
         Hello {
-            protocol,
             cluster_id: "double".into(),
             role: proto::Role::Master as i32,
             node_id: 1,
             name: "double".into(),
+            ..wire::link::hello()
         }
     }
 

@@ -175,13 +175,12 @@ fn take_one(count: &AtomicU32) -> bool {
 }
 
 fn hello(node_id: u32) -> Hello {
-    let protocol = wire::link::PROTOCOL_VERSION;
     Hello {
-        protocol,
         cluster_id: "double".into(),
         role: proto::Role::Chunkserver as i32,
         node_id,
         name: "double".into(),
+        ..wire::link::hello()
     }
 }
 

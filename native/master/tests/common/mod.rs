@@ -122,13 +122,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
 }
 
 fn hello(role: Role, node_id: u32) -> Hello {
-    Hello {
-        protocol: wire::link::PROTOCOL_VERSION,
-        cluster_id: "test".into(),
-        role: role as i32,
-        node_id,
-        name: "test".into(),
-    }
+    Hello { cluster_id: "test".into(), role: role as i32, node_id, name: "test".into(), ..wire::link::hello() }
 }
 
 pub async fn connect(address: &str, role: Role, node_id: u32) -> Result<Arc<Link>> {

@@ -15,6 +15,7 @@ pub(crate) mod make;
 pub(crate) mod mkdir;
 pub(crate) mod open;
 pub(crate) mod purge;
+pub(crate) mod raise_level;
 pub(crate) mod readdir;
 pub(crate) mod release_grants;
 pub(crate) mod remove;
@@ -99,6 +100,7 @@ pub(crate) fn admin(cx: &mut Context, command: &AdminCommand) -> Result<AdminRep
         Op::AcceptHistory(op) => history::accept(cx, op),
         Op::DropUnknown(_) => history::drop_unknown(cx),
         Op::AdoptCopies(op) => heal::adopt(cx, op),
+        Op::RaiseLevel(op) => raise_level::raise_level(cx, op),
     }
 }
 

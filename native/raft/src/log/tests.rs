@@ -27,8 +27,8 @@ const NODE_ID: u64 = 1;
 struct Nothing;
 
 impl StateMachine for Nothing {
-    fn apply(&self, _index: u64, _term: u64, _batch: &[u8]) -> Vec<u8> {
-        Vec::new()
+    fn apply(&self, _index: u64, _term: u64, _batch: &[u8]) -> base::Result<Vec<u8>> {
+        Ok(Vec::new())
     }
     fn freeze(&self) -> Box<dyn Frozen> {
         Box::new(Nothing)

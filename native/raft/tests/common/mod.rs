@@ -32,12 +32,12 @@ impl Journal {
 }
 
 impl StateMachine for Journal {
-    fn apply(&self, index: u64, _term: u64, batch: &[u8]) -> Vec<u8> {
+    fn apply(&self, index: u64, _term: u64, batch: &[u8]) -> base::Result<Vec<u8>> {
         let mut journal = self.0.lock();
         let journal = Arc::make_mut(&mut *journal);
         assert!(journal.last().is_none_or(|(last, _)| *last < index), "entry {index} was applied out of order");
         journal.push((index, batch.to_vec()));
-        journal.len().to_string().into_bytes()
+        Ok(journal.len().to_string().into_bytes())
     }
 
     fn freeze(&self) -> Box<dyn Frozen> {
@@ -85,11 +85,11 @@ pub struct Port {
 impl Handler for Port {
     fn hello(&self) -> proto::Hello {
         proto::Hello {
-            protocol: wire::link::PROTOCOL_VERSION,
             cluster_id: self.cluster_id.clone(),
             role: proto::Role::Master as i32,
             node_id: self.node_id,
             name: format!("port {}", self.node_id),
+            ..wire::link::hello()
         }
     }
 
