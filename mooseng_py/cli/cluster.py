@@ -15,8 +15,7 @@ from .views import cluster_view, file_info, order
 
 _ASK_TIMEOUT_S = 10.0
 # Of masters that say none, as in crate wire.
-FIRST_LEVEL = 1
-
+_FIRST_LEVEL = 1
 
 whole = typer.Typer(name="cluster", help="The cluster as a whole.", no_args_is_help=True)
 
@@ -56,8 +55,8 @@ def level(
     It rises by itself once every master runs software that can do more, and never falls: older masters stop then.
     """
     view = cluster_view(where(masters, directory), timeout, with_sessions=False)
-    agreed = max(view.level, FIRST_LEVEL)
-    able = {m.node_id: None if m.role == "unreachable" else max(m.level, FIRST_LEVEL) for m in view.masters}
+    agreed = max(view.level, _FIRST_LEVEL)
+    able = {m.node_id: None if m.role == "unreachable" else max(m.level, _FIRST_LEVEL) for m in view.masters}
     if as_json:
         print_json({"level": agreed, "masters": able})
         return

@@ -8,15 +8,16 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mooseng_py.asking import FILE_INFO, VIEW, ask
 from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, run_mooseng, wait_until
+from mooseng_py.demo.watch import CommandFailed
 from mooseng_py.proto.cluster_pb2 import ClusterView, FileInfo, FileInfoRequest
 
 HELD = "MOOSENG_LEVEL"
-MASTERS = ("master-1", "master-2", "master-3")
 NEWEST = 2
 
 
@@ -33,13 +34,18 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         cluster.down()
 
 
+def said(cluster: Cluster) -> dict[str, Any]:
+    """The cluster level, and what each master can do."""
+    answer: dict[str, Any] = json.loads(run_mooseng("cluster", "level", "--json", "--masters", cluster.masters()))
+    return answer
+
+
 def level(cluster: Cluster) -> int:
-    return int(json.loads(run_mooseng("cluster", "level", "--json", "--masters", cluster.masters()))["level"])
+    return int(said(cluster)["level"])
 
 
 def able(cluster: Cluster) -> dict[str, int | None]:
-    said = json.loads(run_mooseng("cluster", "level", "--json", "--masters", cluster.masters()))
-    found: dict[str, int | None] = said["masters"]
+    found: dict[str, int | None] = said(cluster)["masters"]
     return found
 
 
@@ -117,7 +123,7 @@ def _ends_with_a_sentence(cluster: Cluster, name: str) -> None:
     """A master that went back to older software takes no part."""
     log = Path(cluster.node(name)["log"])
     before = log.stat().st_size
-    with pytest.raises(Exception, match="cluster level 2"):
+    with pytest.raises(CommandFailed, match="cluster level 2"):
         cluster.restart(name)
     assert "start it with the software of the other masters" in log.read_text()[before:]
 
@@ -131,7 +137,7 @@ def test_every_node_is_restarted_one_after_the_other_while_the_level_rises_and_n
         assert path.read_bytes() == bytes([index % 251]) * 20_000
 
     with Activity("writing", write).going_on() as load:
-        for name in (*MASTERS, "chunkserver-1", "chunkserver-2", "chunkserver-3", "client-2", "client-3"):
+        for name in (*old.names("master"), *old.names("chunkserver"), "client-2", "client-3"):
             old.restart(name)
     assert not load.errors
     assert load.done > 20

@@ -2,7 +2,7 @@
 //! Source of the rule: `wire::level`.
 
 use base::{Error, Result};
-use wire::level::{next, said};
+use wire::level::{FIRST, next, said};
 use wire::proto::{NameRequest, RaiseLevel, admin_command::Op};
 
 use crate::node::Node;
@@ -42,7 +42,11 @@ impl Node {
         let Some(op) = &request.op else {
             return Err(unsupported("the operation is not known to this master; run newer software on the masters"));
         };
-        let (row, agreed) = (wire::op::of(op), self.machine.state().level());
+        let row = wire::op::of(op);
+        if row.level == FIRST {
+            return Ok(()); // nearly every request: the state is not locked for it
+        }
+        let agreed = self.machine.state().level();
         if row.level <= agreed {
             return Ok(());
         }

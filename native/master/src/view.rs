@@ -242,7 +242,10 @@ impl Node {
     pub fn status(&self) -> serde_json::Value {
         let raft = self.consensus.status();
         let leadership = self.leadership.borrow().clone();
-        let counters = self.machine.state().counters();
+        let (counters, servers, level) = {
+            let state = self.machine.state();
+            (state.counters(), state.servers(), state.level())
+        };
         serde_json::json!({
             "node_id": self.config.node_id,
             "cluster_id": self.config.cluster_id,
@@ -261,11 +264,11 @@ impl Node {
             "applied": raft.applied,
             "snapshot": raft.snapshot,
             "elections": raft.elections,
-            "level": self.machine.state().level(),
+            "level": level,
             "inodes": counters.inodes,
             "chunks": counters.chunks,
             "sessions": counters.sessions,
-            "servers_up": self.machine.state().servers().iter().filter(|server| server.up).count(),
+            "servers_up": servers.iter().filter(|server| server.up).count(),
             "stopping": self.stopping.load(Ordering::Acquire),
         })
     }

@@ -8,8 +8,7 @@ use wire::proto::name_request::Op;
 use wire::proto::*;
 
 use crate::client_side::FileName;
-use crate::leader::COPIES;
-use crate::leader::INLINE_LIMIT;
+use crate::leader::{COPIES, INLINE_LIMIT};
 use crate::oracle::{GRAIN, Reading, Register, Value};
 use crate::world::World;
 

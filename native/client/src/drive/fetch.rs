@@ -50,8 +50,7 @@ pub async fn fetch(
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok((zeros(length), patches));
         }
-        let is_newest = old.is_some() && old == info.chunk;
-        match fetch_any(drive, file, &info, is_newest, turn, (offset, length)).await {
+        match fetch_any(drive, file, &info, old == info.chunk, turn, (offset, length)).await {
             Ok(fetched) => {
                 patches.extend(pending());
                 return Ok((cut_tail(fetched, readable), patches));

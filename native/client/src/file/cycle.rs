@@ -45,13 +45,14 @@ impl Cycle {
         self.stage == Stage::Committing
     }
 
-    pub fn is_syncing(&self) -> bool {
-        self.stage == Stage::Syncing
-    }
-
-    /// Pieces up to this are committed by it.
-    pub fn seq(&self) -> u64 {
-        self.seq
+    /// Whether it would commit neither the first `end` bytes, which are only now to be sent, nor all that was written over
+    /// them since.
+    pub fn passes_over(&self, writer: &Writer, end: u64) -> bool {
+        match self.stage {
+            Stage::Gathering => writer.covers_later(self.seq, end),
+            Stage::Syncing => true,
+            Stage::Committing => false,
+        }
     }
 
     /// Bytes of it became pieces up to `seq`.

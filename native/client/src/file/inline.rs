@@ -97,11 +97,10 @@ impl File {
             }
             return;
         }
-        let later = |writer: &Writer, seq| writer.covers_later(seq, inline.len() as u64);
         if let (Some(cycle), Some(writer)) = (&self.cycle, self.writers.get(&0))
-            && (cycle.is_syncing() || (!cycle.is_committing() && later(writer, cycle.seq())))
+            && cycle.passes_over(writer, inline.len() as u64)
         {
-            // It would drop the inode's bytes and commit neither them nor what was written over them since.
+            // Its commit would drop the inode's bytes all the same.
             self.break_off();
         }
         let rounds = &self.rounds;

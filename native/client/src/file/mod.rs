@@ -472,6 +472,7 @@ impl File {
     fn clean(&mut self) {
         self.dirty_end = 0;
         self.mtime_ns = None;
+        self.moved.clear();
         let changed = self.foreign_changes != self.foreign_at_clean || self.convert.take().is_some();
         if changed && matches!(self.body, Body::Chunked) {
             self.body = Body::Unknown;

@@ -1,9 +1,10 @@
 //! Where to write: make the chunk when it is missing, go on without failed servers, let go of nothing acknowledged.
 //!
 //! A chunk id stays with its place in the file from the first commit on. Before, a chunk with too few servers left is made
-//! anew elsewhere: whoever wrote to it keeps the bytes until they are committed, and sends them again. Inline files: chunk 0 belongs to one converter at a time, others wait. A converter
-//! that has ended, or takes too long, is replaced by the next one that asks, which gets a fresh chunk: two converters in
-//! one chunk would overwrite each other with old inline bytes. So is one that meets the turn to append.
+//! anew elsewhere: whoever wrote to it keeps the bytes until they are committed, and sends them again. In an inline file
+//! chunk 0 belongs to one converter at a time, others wait. A converter that has ended, or takes too long, is replaced by
+//! the next one that asks, which gets a fresh chunk: two converters in one chunk would overwrite each other with old inline
+//! bytes. So is one that meets the turn to append.
 
 use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Result};
@@ -84,12 +85,12 @@ fn plan(cx: &Context, op: &GrantWrite, index: u32) -> Result<Plan> {
         true => chunk.servers.without(&op.failed),
         false => chunk.servers,
     };
-    if survivors.len() < config.min_copies as usize && !chunk.written {
-        // Nothing of it is committed, so every writer still has its bytes: they go where they can be taken.
-        let elsewhere = place(cx, config, &op.failed).or_else(|_| place(cx, config, &[]))?;
-        return Ok(Plan::Make { servers: elsewhere, instead_of: Some(id) });
-    }
     if survivors.len() < config.min_copies as usize {
+        if !chunk.written {
+            // Nothing of it is committed, so every writer still has its bytes: they go where they can be taken.
+            let elsewhere = place(cx, config, &op.failed).or_else(|_| place(cx, config, &[]))?;
+            return Ok(Plan::Make { servers: elsewhere, instead_of: Some(id) });
+        }
         let message = format!(
             "chunk {id} has {} of the {} copies that a write needs; wait until it is healed or its servers are back",
             survivors.len(),

@@ -33,7 +33,7 @@ struct Part {
     info: Option<ChunkInfo>,
     refresh: bool,
     /// As a server called it old.
-    old: Option<wire::proto::ChunkRef>,
+    old: Option<ChunkRef>,
     tries: u32,
 }
 
