@@ -3,7 +3,9 @@
 import mmap
 import os
 import random
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,37 @@ def bench_random_write_4k_fsync(benchmark: Any, nodes: Cluster, folder: Path) ->
 
     measured(benchmark, nodes, work, rounds=1, operations=count)
     read_stream(nodes.mount(2) / folder.name / "f", bytes(model))
+
+
+def bench_append_fsync(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    """What a log does that syncs each record."""
+    count, record = sizes(smoke=50, full=1000), random.Random(7).randbytes(200)
+
+    def work(_turn: int) -> None:
+        fd = os.open(folder / "f", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        for _ in range(count):
+            os.write(fd, record)
+            os.fsync(fd)
+        os.close(fd)
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
+    assert (nodes.mount(2) / folder.name / "f").read_bytes() == record * count
+
+
+def bench_sqlite_transaction(benchmark: Any, nodes: Cluster, folder: Path) -> None:
+    """One insert each, rollback journal, synchronous=FULL: what a small service does all day."""
+    count = sizes(smoke=10, full=300)
+
+    def work(_turn: int) -> None:
+        with closing(sqlite3.connect(folder / "db", isolation_level=None)) as base:
+            base.execute("pragma synchronous=full")
+            base.execute("create table t (a integer primary key, b blob)")
+            for number in range(count):
+                base.execute("insert into t values (?, ?)", (number, content(number)[:500]))
+
+    measured(benchmark, nodes, work, rounds=1, operations=count)
+    with closing(sqlite3.connect(nodes.mount(2) / folder.name / "db")) as base:
+        assert base.execute("select count(*), sum(a) from t").fetchone() == (count, count * (count - 1) // 2)
 
 
 @pytest.mark.parametrize(

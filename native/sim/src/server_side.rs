@@ -71,6 +71,9 @@ pub enum ServerStep {
         reply: ReplyTo,
         of_client: bool,
         epoch: Option<u64>,
+        /// The start of the server that the connection reached; none when it was down, so that one that comes up meanwhile
+        /// is reached.
+        connected: Option<u64>,
     },
     Told {
         boot: u64,
@@ -245,13 +248,16 @@ impl World {
             return; // the one who asked waits in vain
         }
         let travel = self.travel();
-        self.after(travel, Step::Server { id, what: ServerStep::Asked { what, reply, of_client, epoch } });
+        let connected = self.servers[id].is_up().then_some(self.servers[id].boot);
+        self.after(travel, Step::Server { id, what: ServerStep::Asked { what, reply, of_client, epoch, connected } });
     }
 
     pub fn server_step(&mut self, id: usize, step: ServerStep) {
         match step {
-            ServerStep::Asked { what, reply, of_client, epoch } => {
-                if !self.servers[id].is_up() {
+            ServerStep::Asked { what, reply, of_client, epoch, connected } => {
+                // A connection ends with its process, and what was on its way through it with both.
+                let is_gone = connected.is_some_and(|boot| boot != self.servers[id].boot);
+                if is_gone || !self.servers[id].is_up() {
                     let error = Error::new(ErrorKind::Unavailable, libc::ECONNREFUSED, "connection refused");
                     return self.answer(id, reply, Err(Failure { error, answered: false }));
                 }
@@ -261,7 +267,7 @@ impl World {
                 let (unknown, started) = (self.servers[id].is_unknown(), self.servers[id].started);
                 if unknown && epoch.is_none() {
                     if self.now < started + FIRST_LOOK {
-                        let what = ServerStep::Asked { what, reply, of_client, epoch };
+                        let what = ServerStep::Asked { what, reply, of_client, epoch, connected };
                         return self.after(50 * MS, Step::Server { id, what });
                     }
                     let error = Error::unavailable("not registered since its start").with_failed(self.servers[id].id);
