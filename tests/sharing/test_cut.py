@@ -150,3 +150,28 @@ def test_a_log_that_another_client_copies_and_cuts_again_and_again_loses_no_late
                 assert reader.size(f"{kind}-log") == 0
         log.close()
         assert reader.size(f"{kind}-log") == 0
+
+
+@pytest.mark.parametrize("kind", ["sdk", "mounts"])
+def test_what_came_after_a_cut_is_read_under_bytes_that_wait_here(cluster: Cluster, kind: str) -> None:
+    with places(cluster, kind, 2) as (here, there):
+        for turn in range(20):
+            name = f"under-{kind}-{turn}"
+            there.write_anew(name, b"")
+            writer, reader = here.open(name), here.open(name, write=False)
+            writer.put(0, b"old" * 10_000)
+            writer.fsync()
+            reader.get(0, 30_000)
+            # Beyond what fits into an inode; nobody syncs it.
+            writer.put(12_288, b"ours" * 1024)
+            there.cut(name, 0)
+            newest = turn.to_bytes(2, "little") * 2048
+            other = there.open(name)
+            other.put(0, newest)
+            other.fsync()
+            size = here.size(name)
+            assert size >= len(newest)
+            seen = reader.get(0, len(newest))
+            assert seen == newest, f"turn {turn}: {first_difference(seen, newest)}"
+            for held in (writer, reader, other):
+                held.close()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::limits::{BLOCK_BYTES, CHUNK_BYTES};
+use base::limits::BLOCK_BYTES;
 use base::time::Deadline;
 use base::{Buffer, Error, ErrorKind, Result, crc};
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use wire::Method;
 use wire::proto::{ChunkInfo, ChunkRead, ChunkReadReply, Replica};
 
-use super::read::chunk_info;
+use super::read::{located, place};
 use super::{Drive, FileRef};
 use crate::file::{Event, Fetched, Patch, chain};
 use crate::metrics::add;
@@ -36,23 +36,21 @@ pub async fn fetch(
     start: u64,
     end: u64,
 ) -> Result<(Fetched, Vec<Patch>)> {
-    let index = start / CHUNK_BYTES;
-    let (offset, length) = ((start % CHUNK_BYTES) as u32, (end - start) as u32);
+    let (index, span) = place(start, end);
+    let (offset, length) = (span.0, (end - start) as u32);
     let deadline = drive.peers.deadline();
     let (mut backoff, mut refresh) = (Backoff::default(), false);
     // As a server called it old.
     let mut old = None;
     loop {
-        let info = chunk_info(drive, file, index, refresh).await?;
-        let pending = || drive.with(file, |inner| inner.file.patches(index, offset, offset + length));
-        let mut patches = pending();
+        let (info, mut patches) = located(drive, file, index, span, refresh).await?;
         let readable = info.trim.map_or(length, |trim| trim.saturating_sub(offset).min(length));
         if !info.written || info.chunk.is_none() || readable == 0 {
             return Ok((zeros(length), patches));
         }
         match fetch_any(drive, file, &info, old == info.chunk, turn, (offset, length)).await {
             Ok(fetched) => {
-                patches.extend(pending());
+                patches.extend(drive.with(file, |inner| inner.file.patches(index, span.0, span.1)));
                 return Ok((cut_tail(fetched, readable), patches));
             }
             Err(error) if deadline.passed() => {

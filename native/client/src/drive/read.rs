@@ -124,13 +124,17 @@ async fn look_again(drive: &Arc<Drive>, file: &FileRef) -> Result<u64> {
 
 /// Under one lock: start what is worth fetching ahead, and note for each part what is on its way and the unacknowledged
 /// writes over it. What is acknowledged later is in those notes; what was acknowledged before is in what was fetched since.
+/// Where it is not known what the masters have now, nothing that is on its way counts: the answer may bring bytes of others
+/// that belong over it.
 fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u64) -> Vec<Part> {
     let mut guard = file.state.lock();
     let state = &mut *guard;
     let (size, turn) = (state.file.size(), drive.peers.turn.wrapping_add(handle));
     let most = drive.peers.config.read_ahead_bytes;
     let mut wanted = Vec::new();
-    if let Some(reader) = state.readers.get_mut(&handle) {
+    if state.file.is_located(offset / CHUNK_BYTES)
+        && let Some(reader) = state.readers.get_mut(&handle)
+    {
         let until = reader.note(offset, end, most);
         wanted = reader.missing(offset, until, size);
     }
@@ -149,12 +153,18 @@ fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u6
     }
     cut(offset, end, SEGMENT_BYTES)
         .map(|(start, end)| {
-            let ahead = state.readers.get(&handle).and_then(|reader| reader.find(start, end));
-            let (from, to) = ((start % CHUNK_BYTES) as u32, ((end - 1) % CHUNK_BYTES) as u32 + 1);
-            let ahead = ahead.map(|(at, data)| (at, data, state.file.patches(start / CHUNK_BYTES, from, to)));
+            let (index, span) = place(start, end);
+            let reader = state.readers.get(&handle).filter(|_| state.file.is_located(index));
+            let ahead = reader.and_then(|reader| reader.find(start, end));
+            let ahead = ahead.map(|(at, data)| (at, data, state.file.patches(index, span.0, span.1)));
             Part { start, end, turn, ahead }
         })
         .collect()
+}
+
+/// Bytes of a file that lie in one chunk: which, and where in it.
+pub fn place(start: u64, end: u64) -> (u64, (u32, u32)) {
+    (start / CHUNK_BYTES, ((start % CHUNK_BYTES) as u32, ((end - 1) % CHUNK_BYTES) as u32 + 1))
 }
 
 /// -> bytes as they are stored, and what of ours lies over them.
@@ -166,22 +176,33 @@ async fn part_bytes(drive: &Arc<Drive>, file: &FileRef, part: &Part) -> Result<(
         let to = from + (part.end - part.start) as usize;
         if to <= fetched.end {
             add(&drive.peers.metrics.counters.read_ahead_hits, 1);
-            return Ok((Fetched { start: from, end: to, ..fetched }, patches.clone()));
+            let (index, span) = place(part.start, part.end);
+            let mut patches = patches.clone();
+            // What had to be sent again meanwhile may be missing in what was fetched.
+            patches.extend(drive.with(file, |inner| inner.file.patches(index, span.0, span.1)));
+            return Ok((Fetched { start: from, end: to, ..fetched }, patches));
         }
     }
     // Not fetched ahead, or that failed: ask again, the error is then this read's own.
     fetch(drive, file, part.turn, part.start, part.end).await
 }
 
-/// Where chunk `index` lies; `refresh` asks even when it is known.
-pub async fn chunk_info(drive: &Arc<Drive>, file: &FileRef, index: u64, refresh: bool) -> Result<ChunkInfo> {
+/// Where chunk `index` lies, and what of ours lies over `span` of it: both of one moment, or what is acknowledged in between
+/// would be in neither. `refresh` asks even when it is known.
+pub async fn located(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    index: u64,
+    (from, to): (u32, u32),
+    refresh: bool,
+) -> Result<(ChunkInfo, Vec<Patch>)> {
     let creds = {
         let mut inner = file.state.lock();
         if refresh {
             inner.file.forget_source(index);
         }
         if let Source::Known(info) = inner.file.source(index) {
-            return Ok(info);
+            return Ok((info, inner.file.patches(index, from, to)));
         }
         inner.file.creds().clone()
     };
@@ -193,16 +214,13 @@ pub async fn chunk_info(drive: &Arc<Drive>, file: &FileRef, index: u64, refresh:
         let fresh = reply.chunks.iter().find(|info| info.index == index).cloned();
         let overtaken = drive.with(file, |inner| inner.file.is_overtaken(&reply));
         drive.tell(file, Event::Learned { reply, first: index, count: u64::from(MAP_CHUNKS) });
-        let found = drive.with(file, |inner| match inner.file.source(index) {
-            Source::Known(info) => Some(info),
-            Source::Unknown if overtaken && tries < OVERTAKEN_TRIES => None,
+        let inner = file.state.lock();
+        let info = match inner.file.source(index) {
+            Source::Known(info) => info,
+            Source::Unknown if overtaken && tries < OVERTAKEN_TRIES => continue,
             // Behind the end.
-            Source::Unknown => {
-                Some(inner.file.readable(index, fresh.unwrap_or(ChunkInfo { index, ..ChunkInfo::default() })))
-            }
-        });
-        if let Some(info) = found {
-            return Ok(info);
-        }
+            Source::Unknown => inner.file.readable(index, fresh.unwrap_or(ChunkInfo { index, ..ChunkInfo::default() })),
+        };
+        return Ok((info, inner.file.patches(index, from, to)));
     }
 }

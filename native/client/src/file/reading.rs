@@ -39,6 +39,11 @@ impl File {
         self.map.get(&index).cloned().map_or(Source::Unknown, |info| Source::Known(self.readable(index, info)))
     }
 
+    /// Whether it is known where chunk `index` lies, as of what was last heard of the file.
+    pub fn is_located(&self, index: u64) -> bool {
+        self.map.contains_key(&index)
+    }
+
     /// Whether an answer of the masters was overtaken by one that knows more: it may not name a chunk that we committed.
     pub fn is_overtaken(&self, reply: &NameReply) -> bool {
         reply.attr.is_some_and(|attr| attr.data_version < self.attr.data_version)

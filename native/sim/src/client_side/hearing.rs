@@ -5,6 +5,7 @@ use client::file::{Event, Refusal, Synced, blamed, not_synced, stamped, synced};
 use wire::proto::*;
 
 use super::{AppendStage, Back, Call, ClientStep, Doing, MAP_CHUNKS, Waiting};
+use crate::oracle::GRAIN;
 use crate::server_side::{Answer, Failure, Outcome};
 use crate::world::{MS, Step, World};
 
@@ -92,6 +93,12 @@ impl World {
                 }
                 if let Some(opened) = &mut self.clients[id].opened {
                     opened.at = began;
+                }
+                // Mostly to read at once what is there now.
+                let random = &mut self.clients[id].random;
+                if random.per_mille(700) {
+                    let length = GRAIN * random.between(1, self.plan.span / GRAIN + 1);
+                    return self.read_range(id, 0, length);
                 }
                 self.ended(id);
             }

@@ -46,9 +46,9 @@ impl World {
             _ if calm => self.flush(id, Then::Close),
             0..8 => self.flush(id, Then::Close),
             8..15 => self.flush(id, Then::Nothing),
-            15..21 => self.sync_beside(id),
-            21..24 => self.stat(id),
-            24..45 => self.begin_read(id, span),
+            15..20 => self.sync_beside(id),
+            20..25 => self.stat(id),
+            25..45 => self.begin_read(id, span),
             _ if is_log => self.begin_append(id),
             45..57 => {
                 // As often a growth as a cut.

@@ -29,6 +29,10 @@ pub(super) struct Read {
 
 struct Part {
     patches: Vec<Patch>,
+    /// What lay over it when a task began to fetch it ahead, and when that task comes to it; what lies over it then is not
+    /// that task's business.
+    ahead: Option<Vec<Patch>>,
+    begins: Time,
     replicas: Option<VecDeque<Replica>>,
     info: Option<ChunkInfo>,
     refresh: bool,
@@ -99,14 +103,27 @@ impl World {
         };
         let index = start / CHUNK_BYTES;
         let (from, to) = ((start % CHUNK_BYTES) as u32, ((end - 1) % CHUNK_BYTES) as u32 + 1);
-        let part = read.part.get_or_insert_with(|| Part {
-            patches: Vec::new(),
-            replicas: None,
-            info: None,
-            refresh: false,
-            old: None,
-            tries: 0,
+        let (now, random) = (self.now, &mut self.weather);
+        let part = read.part.get_or_insert_with(|| {
+            // What is fetched ahead counts only where it is known what the masters have.
+            let is_ahead = opened.file.is_located(index) && random.per_mille(500);
+            Part {
+                patches: Vec::new(),
+                ahead: is_ahead.then(|| opened.file.patches(index, from, to)),
+                begins: if is_ahead { now + random.below(3 * MS) } else { now },
+                replicas: None,
+                info: None,
+                refresh: false,
+                old: None,
+                tries: 0,
+            }
         });
+        if now < part.begins {
+            let wait = part.begins - now;
+            let life = self.clients[id].life;
+            self.after(wait, Step::Client { id, life, what: ClientStep::ReadOn });
+            return false;
+        }
         if part.info.is_none() {
             if std::mem::take(&mut part.refresh) {
                 opened.file.forget_source(index);
@@ -243,10 +260,13 @@ impl World {
             _ => None,
         };
         self.note(|| told.unwrap_or_default());
-        let Client { doing: Doing::Reading(read), .. } = &mut self.clients[id] else { return };
-        let Some((start, _)) = read.parts.as_mut().and_then(VecDeque::pop_front) else { return };
+        let Client { doing: Doing::Reading(read), opened: Some(opened), .. } = &mut self.clients[id] else { return };
+        let Some((start, end)) = read.parts.as_mut().and_then(VecDeque::pop_front) else { return };
         if let Some(part) = read.part.take() {
-            overlay(&mut bytes, (start % CHUNK_BYTES) as u32, &part.patches);
+            let (index, from) = (start / CHUNK_BYTES, (start % CHUNK_BYTES) as u32);
+            let since =
+                |noted: Vec<Patch>| [noted, opened.file.patches(index, from, from + (end - start) as u32)].concat();
+            overlay(&mut bytes, from, &part.ahead.map_or(part.patches, since));
         }
         read.got.extend_from_slice(&bytes);
     }
