@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use base::{Error, ErrorKind, Result};
 use client::Engine;
-use fuser::{Errno, Request, WriteFlags};
+use kernel::Request;
+use kernel::abi::write;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -57,18 +58,18 @@ impl Core {
     }
 
     /// Who asks. To be taken in the FUSE thread, while the asking process surely waits.
-    pub fn creds(&self, request: &Request) -> Credentials {
-        let groups = self.groups.of(request.pid(), request.uid(), request.gid());
-        Credentials { uid: request.uid(), gid: request.gid(), groups }
+    pub fn creds(&self, request: &Request<'_>) -> Credentials {
+        let groups = self.groups.of(request.pid, request.uid, request.gid);
+        Credentials { uid: request.uid, gid: request.gid, groups }
     }
 
     /// In whose name bytes are written: root's where the kernel lets set-id bits stay, nobody's when they are a page of a
     /// mapping, which comes at any time.
-    pub fn writer(&self, request: &Request, flags: WriteFlags) -> Option<Credentials> {
-        if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+    pub fn writer(&self, request: &Request<'_>, flags: u32) -> Option<Credentials> {
+        if flags & write::CACHE != 0 {
             return None;
         }
-        let drops_set_id = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let drops_set_id = flags & write::KILL_SUIDGID != 0;
         Some(if drops_set_id { self.creds(request) } else { Credentials::default() })
     }
 
@@ -77,12 +78,12 @@ impl Core {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Carry out one request, beginning in this thread; `answer` sends the reply.
+    /// Carry out one request, beginning in this thread; `answer` sends the reply, or the errno that the application sees.
     pub fn run<T: Send + 'static>(
         self: &Arc<Core>,
         operation: Operation,
         work: impl Future<Output = Result<T>> + Send + 'static,
-        answer: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+        answer: impl FnOnce(std::result::Result<T, i32>) + Send + 'static,
     ) {
         let core = self.clone();
         self.running.send_modify(|running| *running += 1);
@@ -104,7 +105,7 @@ impl Core {
     }
 
     /// What the application will see. A refusal is between it and the name space; trouble is for the operator too.
-    pub fn failed(&self, operation: Operation, error: &Error) -> Errno {
+    pub fn failed(&self, operation: Operation, error: &Error) -> i32 {
         self.counters.failed(operation);
         let mut complained = self.complained.lock();
         if error.kind != ErrorKind::Namespace && complained.is_none_or(|at| at.elapsed() >= COMPLAINT_EVERY) {

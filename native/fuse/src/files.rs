@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use base::{Buffer, Error, Result};
 use client::ReadData;
-use fuser::{FopenFlags, OpenFlags};
+use kernel::abi::fopen;
 use parking_lot::Mutex;
 use wire::proto::{Attr, Create, Credentials};
 
@@ -46,16 +46,17 @@ impl Files {
 /// An answer to open or create.
 pub struct Opened {
     pub handle: u64,
-    pub flags: FopenFlags,
+    /// Of `kernel::abi::fopen`.
+    pub flags: u32,
     pub attr: Attr,
 }
 
 impl Core {
-    pub async fn open(&self, creds: Credentials, inode: u64, flags: OpenFlags) -> Result<Opened> {
-        if flags.0 & OPENED_TO_EXECUTE != 0 {
+    pub async fn open(&self, creds: Credentials, inode: u64, flags: i32) -> Result<Opened> {
+        if flags & OPENED_TO_EXECUTE != 0 {
             self.access(creds.clone(), inode, libc::X_OK as u32).await?;
         }
-        let (attr, handle) = self.engine.open(&creds, inode, open_flags(flags.0)).await?;
+        let (attr, handle) = self.engine.open(&creds, inode, open_flags(flags)).await?;
         Ok(self.opened(handle, attr, flags))
     }
 
@@ -65,9 +66,9 @@ impl Core {
         parent: u64,
         name: Vec<u8>,
         mode: u32,
-        flags: OpenFlags,
+        flags: i32,
     ) -> Result<Opened> {
-        let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags.0)).await?;
+        let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags)).await?;
         Ok(self.opened(handle, attr, flags))
     }
 
@@ -82,13 +83,13 @@ impl Core {
         Ok(attr)
     }
 
-    fn opened(&self, engine_handle: u64, attr: Attr, flags: OpenFlags) -> Opened {
-        let writes = writes(flags.0);
+    fn opened(&self, engine_handle: u64, attr: Attr, flags: i32) -> Opened {
+        let writes = writes(flags);
         let keep = self.pages.opened(attr.inode, attr.data_version, self.engine.foreign_changes(attr.inode), writes);
         let handle = self.next_handle();
         let file = OpenFile { inode: attr.inode, handle: engine_handle, writes };
         self.files.open.lock().insert(handle, file);
-        Opened { handle, flags: cache_flags(flags.0, keep), attr }
+        Opened { handle, flags: cache_flags(flags, keep), attr }
     }
 
     pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<ReadData> {
@@ -108,7 +109,7 @@ impl Core {
         handle: u64,
         offset: u64,
         data: Buffer,
-        flags: OpenFlags,
+        flags: i32,
         writer: Option<Credentials>,
     ) -> Result<u32> {
         let file = self.files.get(handle)?;
@@ -117,7 +118,7 @@ impl Core {
         if let Some(writer) = writer {
             self.engine.written_by(file.handle, &writer)?;
         }
-        if flags.0 & libc::O_APPEND != 0 && !from_mapping {
+        if flags & libc::O_APPEND != 0 && !from_mapping {
             let written_at = self.engine.append(file.handle, &data).await?;
             if written_at != offset {
                 // The kernel took the end from what it last saw and cached the bytes there.
@@ -128,7 +129,7 @@ impl Core {
             self.engine.write(file.handle, offset, &data).await?;
         }
         self.pages.wrote(file.inode, offset + size as u64);
-        if flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
+        if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 && !from_mapping {
             self.engine.fsync(file.handle, true).await?;
         }
         self.counters.written(size);
@@ -186,18 +187,18 @@ fn writes(flags: i32) -> bool {
 }
 
 /// How the kernel may cache this handle's data.
-fn cache_flags(flags: i32, keep: bool) -> FopenFlags {
-    let mut answer = FopenFlags::empty();
+fn cache_flags(flags: i32, keep: bool) -> u32 {
+    let mut answer = 0;
     if keep {
-        answer |= FopenFlags::FOPEN_KEEP_CACHE;
+        answer |= fopen::KEEP_CACHE;
     }
     if !writes(flags) {
         // Nothing can be dirty: close needs no round trip.
-        answer |= FopenFlags::FOPEN_NOFLUSH;
+        answer |= fopen::NOFLUSH;
     }
     if flags & libc::O_APPEND != 0 && !reads(flags) {
         // Its offsets are guesses; past the page cache they do no harm.
-        answer |= FopenFlags::FOPEN_DIRECT_IO;
+        answer |= fopen::DIRECT_IO;
     }
     answer
 }
@@ -208,13 +209,13 @@ mod tests {
 
     #[test]
     fn only_handles_that_cannot_write_skip_the_flush() {
-        assert!(cache_flags(libc::O_RDONLY, true).contains(FopenFlags::FOPEN_NOFLUSH));
-        assert!(!cache_flags(libc::O_RDWR, false).contains(FopenFlags::FOPEN_NOFLUSH));
+        assert_ne!(cache_flags(libc::O_RDONLY, true) & fopen::NOFLUSH, 0);
+        assert_eq!(cache_flags(libc::O_RDWR, false) & fopen::NOFLUSH, 0);
     }
 
     #[test]
     fn appending_goes_past_the_page_cache_but_mappable_handles_do_not() {
-        assert_eq!(cache_flags(libc::O_APPEND | libc::O_WRONLY, false), FopenFlags::FOPEN_DIRECT_IO);
-        assert_eq!(cache_flags(libc::O_APPEND | libc::O_RDWR, false), FopenFlags::empty());
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_WRONLY, false), fopen::DIRECT_IO);
+        assert_eq!(cache_flags(libc::O_APPEND | libc::O_RDWR, false), 0);
     }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use base::time::Deadline;
 use base::{Error, Result};
 use client::Engine;
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use kernel::{MountOptions, Mounted, Session};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, WANTED};
 use crate::core::Core;
 use crate::metrics::Metric;
 use crate::mount_point;
@@ -49,12 +49,19 @@ pub fn default_threads() -> usize {
     default::threads()
 }
 
+/// What the kernel knows of, and the threads that answer it.
+struct Served {
+    session: Session,
+    /// Dropped, it unmounts.
+    _mounted: Mounted,
+}
+
 /// A mounted file system. Dropping it unmounts too, but only `stop` waits and tells.
 pub struct Mount {
     core: Arc<Core>,
     mount_point: PathBuf,
     device: (u32, u32),
-    session: Mutex<Option<BackgroundSession>>,
+    session: Mutex<Option<Served>>,
 }
 
 impl Mount {
@@ -63,20 +70,24 @@ impl Mount {
         config.check()?;
         let core = Arc::new(Core::new(engine, runtime));
         let options = options(&config);
-        let adapter = Adapter { core: core.clone() };
-        let wanted = config.mount_point.clone();
-        let (mount_point, session) = blocking(&config.mount_point, START_TIMEOUT, move || {
+        let adapter = Arc::new(Adapter { core: core.clone() });
+        let (wanted, threads) = (config.mount_point.clone(), config.threads);
+        let (mount_point, served) = blocking(&config.mount_point, START_TIMEOUT, move || {
             let mount_point = mount_point::prepare(&wanted)?;
-            let session = Session::new(adapter, &mount_point, &options).and_then(Session::spawn).map_err(|error| {
+            let served = kernel::mount(&mount_point, &options).and_then(|mounted| {
+                let session = Session::start(mounted.device().clone(), adapter, &WANTED, threads)?;
+                Ok(Served { session, _mounted: mounted })
+            });
+            let served = served.map_err(|error| {
                 mount_point::about(&mount_point, "mounting (is /dev/fuse there and allowed?)", error)
             })?;
-            Ok((mount_point, session))
+            Ok((mount_point, served))
         })
         .await?;
         core.notices
-            .start(session.notifier())
+            .start(served.session.notifier())
             .map_err(|error| mount_point::about(&mount_point, "starting a thread", error))?;
-        let mut mount = Mount { core, mount_point, device: (0, 0), session: Mutex::new(Some(session)) };
+        let mut mount = Mount { core, mount_point, device: (0, 0), session: Mutex::new(Some(served)) };
         match mount.answers().await {
             Ok(device) => mount.device = device,
             Err(error) => {
@@ -113,26 +124,26 @@ impl Mount {
 
     /// False once somebody unmounted it, by `stop` or from outside.
     pub fn is_mounted(&self) -> bool {
-        self.session.lock().as_ref().is_some_and(|session| !session.guard.is_finished())
+        self.session.lock().as_ref().is_some_and(|served| !served.session.is_finished())
     }
 
     /// Unmount: politely, and detached when it stays busy. Requests in progress end first; the engine stays open.
     pub async fn stop(&self) -> Result<()> {
-        let Some(session) = self.session.lock().take() else { return Ok(()) };
-        let outcome = self.unmount(&session).await;
+        let Some(served) = self.session.lock().take() else { return Ok(()) };
+        let outcome = self.unmount(&served.session).await;
         self.core.notices.stop();
         match &outcome {
             // Dropping asks fusermount where root is needed, which may block. It joins no thread: one that the kernel
             // never lets go must not hold up the node's end.
             Ok(Unmounted::Here) => {
                 blocking(&self.mount_point, BUSY_PATIENCE, move || {
-                    drop(session);
+                    drop(served);
                     Ok(())
                 })
                 .await?;
             }
             // Dropping would unmount whatever is at that path by now.
-            Ok(Unmounted::Detached) | Err(_) => std::mem::forget(session),
+            Ok(Unmounted::Detached) | Err(_) => std::mem::forget(served),
         }
         let left = self.core.drained(DRAIN_TIMEOUT).await;
         if left > 0 {
@@ -143,8 +154,8 @@ impl Mount {
         Ok(())
     }
 
-    async fn unmount(&self, session: &BackgroundSession) -> Result<Unmounted> {
-        if session.guard.is_finished() {
+    async fn unmount(&self, session: &Session) -> Result<Unmounted> {
+        if session.is_finished() {
             return Ok(Unmounted::Here);
         }
         let deadline = Deadline::after(BUSY_PATIENCE);
@@ -203,14 +214,14 @@ impl MountConfig {
     }
 }
 
-fn options(config: &MountConfig) -> Config {
-    let mut options = Config::default();
-    options.mount_options =
-        vec![MountOption::FSName(config.fs_name.clone()), MountOption::Subtype("mooseng".to_string())];
-    options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
-    options.n_threads = Some(config.threads);
-    options.clone_fd = true;
-    options
+fn options(config: &MountConfig) -> MountOptions {
+    MountOptions {
+        source: config.fs_name.clone(),
+        // Root's mounts are of the plain type `fuse`, which tools that look for it know.
+        subtype: (!rustix::process::geteuid().is_root()).then(|| "mooseng".to_string()),
+        allow_other: config.allow_other,
+        default_permissions: false,
+    }
 }
 
 /// Run what may block, for a while; past that the thread is left behind and the caller told.

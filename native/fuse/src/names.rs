@@ -1,7 +1,7 @@
 //! Requests about names and attributes: each builds one operation of the schema and hands its reply back.
 
 use base::{Error, Result};
-use fuser::{RenameFlags, TimeOrNow};
+use kernel::SetTime;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Attr, Credentials, NameReply};
 
@@ -15,8 +15,8 @@ pub struct Changes {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub size: Option<u64>,
-    pub atime: Option<TimeOrNow>,
-    pub mtime: Option<TimeOrNow>,
+    pub atime: Option<SetTime>,
+    pub mtime: Option<SetTime>,
     pub handle: Option<u64>,
 }
 
@@ -98,18 +98,17 @@ impl Core {
         creds: Credentials,
         source: (u64, Vec<u8>),
         target: (u64, Vec<u8>),
-        flags: RenameFlags,
+        flags: u32,
     ) -> Result<()> {
-        let known = RenameFlags::RENAME_NOREPLACE | RenameFlags::RENAME_EXCHANGE;
-        if !known.contains(flags) {
-            return Err(Error::namespace(libc::EINVAL, format!("rename flags {flags} are not supported")));
+        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+            return Err(Error::namespace(libc::EINVAL, format!("rename flags {flags:#x} are not supported")));
         }
         let rename = proto::Rename {
             source_parent: source.0,
             source_name: source.1,
             target_parent: target.0,
             target_name: target.1,
-            flags: flags.bits(),
+            flags,
         };
         self.engine.name(&creds, Op::Rename(rename)).await.map(drop)
     }

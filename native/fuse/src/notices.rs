@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuser::{INodeNo, Notifier};
+use kernel::Notifier;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -62,7 +62,7 @@ impl Notices {
                     }
                 };
                 // Fails only when the mount is going away; then there is no cache to drop.
-                let _ = notifier.inval_inode(INodeNo(inode), 0, 0);
+                let _ = notifier.inval_inode(inode, 0, 0);
                 told.into_iter().for_each(|done| {
                     let _ = done.send(());
                 });
