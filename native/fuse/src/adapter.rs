@@ -108,9 +108,9 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (extended attributes, locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, statx, syncfs, files
-    /// without a name) is answered with ENOSYS: the kernel then does it itself, or tells the application EOPNOTSUPP, and does
-    /// not ask again.
+    /// What is not here (extended attributes, locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, statx,
+    /// syncfs, files without a name) is answered with ENOSYS: the kernel then does it itself, or tells the application
+    /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
         match request.operation {
             Asked::Lookup { name } => self.lookup(&request, name, reply),

@@ -18,8 +18,8 @@ impl Device {
         Ok(Device(file.into()))
     }
 
-    /// One more descriptor of the same connection, with a queue of its own: a reply goes to the one that its request came
-    /// from.
+    /// One more descriptor of the same connection, with a queue of its own: a reply goes to the one that its request
+    /// came from.
     pub fn another(&self) -> io::Result<Device> {
         let device = Device::open()?;
         let mut source = self.0.as_raw_fd();

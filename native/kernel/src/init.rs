@@ -7,8 +7,8 @@ use crate::abi::answers::InitOut;
 use crate::abi::questions::InitIn;
 use crate::abi::{MAJOR, MINOR, OLDEST_MINOR, init};
 
-/// Asked for in any case: without them a request carries no more than 4 KiB, or 128 KiB, and the second word of flags is
-/// not looked at.
+/// Asked for in any case: without them a request carries no more than 4 KiB, or 128 KiB, and the second word of flags
+/// is not looked at.
 const ALWAYS: u64 = init::BIG_WRITES | init::MAX_PAGES | init::INIT_EXT;
 /// Each changes who owns the data or the queue of requests, and nothing here is made for it.
 const REFUSED: u64 = init::WRITEBACK_CACHE | init::PASSTHROUGH | init::OVER_IO_URING;

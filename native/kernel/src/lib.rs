@@ -1,6 +1,6 @@
-//! The edge to the kernel: speaks the protocol of /dev/fuse, versions 7.31 to 7.45, for any file system. Parses requests,
-//! builds replies, mounts, reads and writes the device. Knows nothing of what is mounted, and never keeps a request waiting
-//! by itself: a `Replier` may be answered at once or later, from any thread.
+//! The edge to the kernel: speaks the protocol of /dev/fuse, versions 7.31 to 7.45, for any file system. Parses
+//! requests, builds replies, mounts, reads and writes the device. Knows nothing of what is mounted, and never keeps a
+//! request waiting by itself: a `Replier` may be answered at once or later, from any thread.
 
 pub mod abi;
 mod attributes;

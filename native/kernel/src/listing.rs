@@ -1,5 +1,5 @@
-//! Entries of a directory as READDIR and READDIRPLUS are answered. What does not fit is not taken, and the kernel asks again
-//! after the last one that was.
+//! Entries of a directory as READDIR and READDIRPLUS are answered. What does not fit is not taken, and the kernel asks
+//! again after the last one that was.
 
 use crate::abi::answers::{Dirent, Direntplus};
 use crate::abi::layout::{Field, Out};

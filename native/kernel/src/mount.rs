@@ -1,5 +1,5 @@
-//! Mounting: by mount(2) where that is allowed, else by `fusermount3`, which may. A mount ends with its last name in the tree
-//! and its last open file, not with this.
+//! Mounting: by mount(2) where that is allowed, else by `fusermount3`, which may. A mount ends with its last name in
+//! the tree and its last open file, not with this.
 
 use std::ffi::CString;
 use std::io::{self, Read};
@@ -38,8 +38,8 @@ pub struct Mounted {
     device: Arc<Device>,
 }
 
-/// Mount at `path`. The kernel's first request waits in the device then, and everybody who looks at `path` waits for its
-/// answer.
+/// Mount at `path`. The kernel's first request waits in the device then, and everybody who looks at `path` waits for
+/// its answer.
 pub fn mount(path: &Path, options: &MountOptions) -> io::Result<Mounted> {
     options.check()?;
     let path = path.canonicalize()?;

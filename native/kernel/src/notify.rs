@@ -1,5 +1,5 @@
-//! What the kernel is told without having asked. The kernel may wait for locks that a request in progress holds, so none of
-//! this is for a thread that serves requests; `epoch`, `resend` and dropping attributes alone wait for nothing.
+//! What the kernel is told without having asked. The kernel may wait for locks that a request in progress holds, so
+//! none of this is for a thread that serves requests; `epoch`, `resend` and dropping attributes alone wait for nothing.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;

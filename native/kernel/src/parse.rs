@@ -1,5 +1,5 @@
-//! From a body's bytes to the operation. Every byte of it must be accounted for: what is missing, and what is left over, is an
-//! error of one sentence.
+//! From a body's bytes to the operation. Every byte of it must be accounted for: what is missing, and what is left
+//! over, is an error of one sentence.
 
 use crate::abi::layout::{Field, Reader};
 use crate::abi::opcode::*;

@@ -1,5 +1,5 @@
-//! Replies. Each request has one `Replier`, which is answered once, at any time, from any thread; dropped unanswered it says
-//! EIO, so that no application waits for ever.
+//! Replies. Each request has one `Replier`, which is answered once, at any time, from any thread; dropped unanswered it
+//! says EIO, so that no application waits for ever.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;

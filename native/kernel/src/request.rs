@@ -47,7 +47,8 @@ pub struct Extensions<'a> {
 }
 
 impl Extensions<'_> {
-    /// The caller's supplementary groups that matter here: at most the one of the directory's group. Needs CREATE_SUPP_GROUP.
+    /// The caller's supplementary groups that matter here: at most the one of the directory's group. Needs
+    /// CREATE_SUPP_GROUP.
     pub fn groups(&self) -> impl Iterator<Item = u32> {
         self.groups.chunks_exact(4).filter_map(|group| Reader(group).get())
     }

@@ -1,6 +1,6 @@
 //! Threads that read requests and hand them to a file system, from the handshake to the end of the mount.
-//! Each has a descriptor and a buffer of its own. A request that cannot be read, or that makes the file system panic, is
-//! answered with EIO and nothing else comes of it.
+//! Each has a descriptor and a buffer of its own. A request that cannot be read, or that makes the file system panic,
+//! is answered with EIO and nothing else comes of it.
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +23,8 @@ const PAGE_BYTES: usize = 4096;
 
 /// Called from several threads at once. Nothing here may wait for long: another request waits behind it.
 pub trait FileSystem: Send + Sync + 'static {
-    /// Anything that wants a reply. Operations that are not known are answered with ENOSYS: the kernel then does without.
+    /// Anything that wants a reply. Operations that are not known are answered with ENOSYS: the kernel then does
+    /// without.
     fn handle(&self, request: Request<'_>, reply: Replier);
 
     /// The kernel gives back `lookups` of an inode.

@@ -315,6 +315,23 @@ fn mount_as_a_user(dir: &Path) {
 }
 
 #[test]
+fn the_kernel_itself_keeps_other_users_out_unless_they_are_allowed() {
+    for allow_other in [false, true] {
+        let options = MountOptions { source: "small".to_string(), allow_other, ..MountOptions::default() };
+        let Some(here) = Here::start_with(&options) else { return };
+        fs::set_permissions(here.dir.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+        let read = |command: &mut Command| command.uid(USER).gid(USER).current_dir("/").output().unwrap();
+        let by_name = read(Command::new("cat").arg(here.path("file")));
+        assert_eq!(by_name.status.success(), allow_other, "{}", String::from_utf8_lossy(&by_name.stderr));
+        assert_eq!(here.small.count("lookup") > 0, allow_other);
+        // Not `cat`: it asks for attributes first, and those are refused here too.
+        let script = ["-c", "read line; printf %s \"$line\""];
+        let inherited = read(Command::new("sh").args(script).stdin(File::open(here.path("file")).unwrap()));
+        assert_eq!(inherited.stdout, CONTENT, "what was opened may be used");
+    }
+}
+
+#[test]
 fn times_before_1970_go_both_ways_to_the_nanosecond() {
     let Some(here) = Here::start() else { return };
     let shown = fs::metadata(here.path("file")).unwrap();

@@ -1,5 +1,5 @@
-//! Requests recorded from Linux 6.18 (protocol 7.45) while it ran the file system of `mounted.rs`. What they mean was known:
-//! the calls that led to them are named.
+//! Requests recorded from Linux 6.18 (protocol 7.45) while it ran the file system of `mounted.rs`. What they mean was
+//! known: the calls that led to them are named.
 
 use kernel::abi::init;
 use kernel::{Dialect, Lock, LockRequest, Operation, Request, SetTime, Time};

@@ -1,4 +1,5 @@
-//! Replies and notices as the kernel takes them: one write each, its length right, its fields where the header has them.
+//! Replies and notices as the kernel takes them: one write each, its length right, its fields where the header has
+//! them.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! How structures become bytes and bytes structures: field by field in the order of the header, in the machine's own order
-//! of bytes. Each layout is checked against its size in the header, and for padding, when this is compiled.
+//! How structures become bytes and bytes structures: field by field in the order of the header, in the machine's own
+//! order of bytes. Each layout is checked against its size in the header, and for padding, when this is compiled.
 
 /// Bytes not yet read.
 #[derive(Clone, Copy, Debug)]
