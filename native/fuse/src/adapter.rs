@@ -73,13 +73,6 @@ fn data(reply: Replier, outcome: Outcome<impl AsRef<[u8]>>) {
     }
 }
 
-fn opened(reply: Replier, outcome: Outcome<Opened>) {
-    match outcome {
-        Ok(opened) => reply.opened(kernel::Opened { handle: opened.handle, flags: opened.flags }),
-        Err(errno) => reply.error(errno),
-    }
-}
-
 fn listing(reply: Replier, outcome: Outcome<Listing>) {
     match outcome {
         Ok(listing) => reply.listing(&listing),
@@ -128,14 +121,14 @@ impl FileSystem for Adapter {
             Asked::Link { inode, new_name } => self.link(&request, inode, new_name, reply),
             Asked::Open { flags, .. } => self.open(&request, flags, reply),
             Asked::Create { name, mode, flags, .. } => self.create(&request, name, mode, flags, reply),
-            Asked::Read { handle, offset, size, .. } => self.read(handle, offset, size, reply),
+            Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
-            Asked::Flush { handle, .. } => self.flush(handle, reply),
-            Asked::Release { handle, .. } => self.release(handle, reply),
-            Asked::Fsync { handle, data_only } => self.fsync(handle, data_only, reply),
+            Asked::Flush { handle, .. } => self.flush(&request, handle, reply),
+            Asked::Release { handle, .. } => self.release(&request, handle, reply),
+            Asked::Fsync { handle, data_only } => self.fsync(&request, handle, data_only, reply),
             Asked::OpenDir { .. } => self.opendir(&request, reply),
-            Asked::ReadDir { handle, cookie, size, .. } => self.readdir(handle, cookie, size, reply),
-            Asked::ReadDirPlus { handle, cookie, size, .. } => self.readdirplus(handle, cookie, size, reply),
+            Asked::ReadDir { handle, cookie, size, .. } => self.readdir(&request, handle, cookie, size, reply),
+            Asked::ReadDirPlus { handle, cookie, size, .. } => self.readdirplus(&request, handle, cookie, size, reply),
             Asked::ReleaseDir { handle, .. } => self.releasedir(handle, reply),
             // A name operation that returned is durable; nothing is left to do.
             Asked::FsyncDir { .. } => reply.ok(),
@@ -148,19 +141,23 @@ impl FileSystem for Adapter {
     fn forget(&self, inode: u64, _lookups: u64) {
         self.core.pages.forgotten(inode);
     }
+
+    fn interrupt(&self, unique: u64) {
+        self.core.interrupted(unique);
+    }
 }
 
 impl Adapter {
     fn lookup(&self, request: &Request<'_>, name: &[u8], reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.lookup(creds, parent, name).await };
-        self.core.run(Operation::Lookup, work, |outcome| entry(reply, outcome));
+        self.core.run(Operation::Lookup, request.pid, reply, work, entry);
     }
 
     fn getattr(&self, request: &Request<'_>, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.getattr(creds, inode).await };
-        self.core.run(Operation::GetAttr, work, |outcome| attr(reply, outcome));
+        self.core.run(Operation::GetAttr, request.pid, reply, work, attr);
     }
 
     fn setattr(&self, request: &Request<'_>, wanted: &kernel::SetAttr, reply: Replier) {
@@ -168,82 +165,93 @@ impl Adapter {
         let kernel::SetAttr { mode, uid, gid, size, atime, mtime, handle, .. } = *wanted;
         let changes = Changes { mode, uid, gid, size, atime, mtime, handle };
         let work = async move { core.setattr(creds, inode, changes).await };
-        self.core.run(Operation::SetAttr, work, |outcome| attr(reply, outcome));
+        self.core.run(Operation::SetAttr, request.pid, reply, work, attr);
     }
 
     fn readlink(&self, request: &Request<'_>, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.readlink(creds, inode).await };
-        self.core.run(Operation::ReadLink, work, |outcome| data(reply, outcome));
+        self.core.run(Operation::ReadLink, request.pid, reply, work, data);
     }
 
     fn mknod(&self, request: &Request<'_>, name: &[u8], mode: u32, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.mknod(creds, parent, name, mode).await };
-        self.core.run(Operation::MkNod, work, |outcome| entry(reply, outcome));
+        self.core.run(Operation::MkNod, request.pid, reply, work, entry);
     }
 
     // The kernel applies the umask itself (DONT_MASK is not asked for).
     fn mkdir(&self, request: &Request<'_>, name: &[u8], mode: u32, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.mkdir(creds, parent, name, mode).await };
-        self.core.run(Operation::MkDir, work, |outcome| entry(reply, outcome));
+        self.core.run(Operation::MkDir, request.pid, reply, work, entry);
     }
 
     fn unlink(&self, request: &Request<'_>, name: &[u8], reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.unlink(creds, parent, name).await };
-        self.core.run(Operation::Unlink, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Unlink, request.pid, reply, work, empty);
     }
 
     fn rmdir(&self, request: &Request<'_>, name: &[u8], reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.rmdir(creds, parent, name).await };
-        self.core.run(Operation::RmDir, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::RmDir, request.pid, reply, work, empty);
     }
 
     fn symlink(&self, request: &Request<'_>, name: &[u8], target: &[u8], reply: Replier) {
         let (core, creds, parent) = (self.core.clone(), self.core.creds(request), request.inode);
         let (name, target) = (name.to_vec(), target.to_vec());
         let work = async move { core.symlink(creds, parent, name, target).await };
-        self.core.run(Operation::Symlink, work, |outcome| entry(reply, outcome));
+        self.core.run(Operation::Symlink, request.pid, reply, work, entry);
     }
 
     fn rename(&self, request: &Request<'_>, name: &[u8], target: (u64, &[u8]), flags: u32, reply: Replier) {
         let (core, creds) = (self.core.clone(), self.core.creds(request));
         let (source, target) = ((request.inode, name.to_vec()), (target.0, target.1.to_vec()));
         let work = async move { core.rename(creds, source, target, flags).await };
-        self.core.run(Operation::Rename, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Rename, request.pid, reply, work, empty);
     }
 
     fn link(&self, request: &Request<'_>, inode: u64, new_name: &[u8], reply: Replier) {
         let (core, creds, parent) = (self.core.clone(), self.core.creds(request), request.inode);
         let name = new_name.to_vec();
         let work = async move { core.link(creds, inode, parent, name).await };
-        self.core.run(Operation::Link, work, |outcome| entry(reply, outcome));
+        self.core.run(Operation::Link, request.pid, reply, work, entry);
     }
 
     fn open(&self, request: &Request<'_>, flags: i32, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.open(creds, inode, flags).await };
-        self.core.run(Operation::Open, work, |outcome| opened(reply, outcome));
-    }
-
-    fn create(&self, request: &Request<'_>, name: &[u8], mode: u32, flags: i32, reply: Replier) {
-        let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
-        let work = async move { core.create(creds, parent, name, mode, flags).await };
-        self.core.run(Operation::Create, work, |outcome| match outcome {
-            Ok(Opened { handle, flags, attr }) => {
-                reply.created(&entry_of(&attr, NOT_AT_ALL), kernel::Opened { handle, flags });
+        let core = self.core.clone();
+        self.core.run(Operation::Open, request.pid, reply, work, move |reply, outcome| match outcome {
+            Ok(Opened { handle, flags, .. }) => {
+                if !reply.opened(kernel::Opened { handle, flags }) {
+                    core.forsake(handle);
+                }
             }
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn read(&self, handle: u64, offset: u64, size: u32, reply: Replier) {
+    fn create(&self, request: &Request<'_>, name: &[u8], mode: u32, flags: i32, reply: Replier) {
+        let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
+        let work = async move { core.create(creds, parent, name, mode, flags).await };
+        let core = self.core.clone();
+        self.core.run(Operation::Create, request.pid, reply, work, move |reply, outcome| match outcome {
+            Ok(Opened { handle, flags, attr }) => {
+                if !reply.created(&entry_of(&attr, NOT_AT_ALL), kernel::Opened { handle, flags }) {
+                    core.forsake(handle);
+                }
+            }
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn read(&self, request: &Request<'_>, handle: u64, offset: u64, size: u32, reply: Replier) {
         let core = self.core.clone();
         let work = async move { core.read(handle, offset, size).await };
-        self.core.run(Operation::Read, work, |outcome| data(reply, outcome));
+        self.core.run(Operation::Read, request.pid, reply, work, data);
     }
 
     fn write(&self, request: &Request<'_>, reply: Replier) {
@@ -252,40 +260,45 @@ impl Adapter {
         let (core, data) = (self.core.clone(), Buffer::copy_of(data));
         let writer = self.core.writer(request, write_flags);
         let work = async move { core.write(handle, offset, data, flags, writer).await };
-        self.core.run(Operation::Write, work, |outcome| match outcome {
+        self.core.run(Operation::Write, request.pid, reply, work, |reply, outcome| match outcome {
             Ok(size) => reply.written(size),
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn flush(&self, handle: u64, reply: Replier) {
+    fn flush(&self, request: &Request<'_>, handle: u64, reply: Replier) {
         let core = self.core.clone();
         let work = async move { core.flush(handle).await };
-        self.core.run(Operation::Flush, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Flush, request.pid, reply, work, empty);
     }
 
-    fn release(&self, handle: u64, reply: Replier) {
+    fn release(&self, request: &Request<'_>, handle: u64, reply: Replier) {
         let core = self.core.clone();
         let work = async move { core.release(handle).await };
-        self.core.run(Operation::Release, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Release, request.pid, reply, work, empty);
     }
 
-    fn fsync(&self, handle: u64, data_only: bool, reply: Replier) {
+    fn fsync(&self, request: &Request<'_>, handle: u64, data_only: bool, reply: Replier) {
         let core = self.core.clone();
         let work = async move { core.fsync(handle, data_only).await };
-        self.core.run(Operation::Fsync, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Fsync, request.pid, reply, work, empty);
     }
 
     fn opendir(&self, request: &Request<'_>, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.opendir(creds, inode).await };
-        self.core.run(Operation::OpenDir, work, |outcome| match outcome {
-            Ok(handle) => reply.opened(kernel::Opened { handle, flags: 0 }),
+        let core = self.core.clone();
+        self.core.run(Operation::OpenDir, request.pid, reply, work, move |reply, outcome| match outcome {
+            Ok(handle) => {
+                if !reply.opened(kernel::Opened { handle, flags: 0 }) {
+                    core.releasedir(handle);
+                }
+            }
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn readdir(&self, handle: u64, cookie: u64, size: u32, reply: Replier) {
+    fn readdir(&self, request: &Request<'_>, handle: u64, cookie: u64, size: u32, reply: Replier) {
         let core = self.core.clone();
         let work = async move {
             let mut entries = Listing::new(size);
@@ -295,10 +308,10 @@ impl Adapter {
             .await?;
             Ok(entries)
         };
-        self.core.run(Operation::ReadDir, work, |outcome| listing(reply, outcome));
+        self.core.run(Operation::ReadDir, request.pid, reply, work, listing);
     }
 
-    fn readdirplus(&self, handle: u64, cookie: u64, size: u32, reply: Replier) {
+    fn readdirplus(&self, request: &Request<'_>, handle: u64, cookie: u64, size: u32, reply: Replier) {
         let core = self.core.clone();
         let work = async move {
             let mut entries = Listing::new(size);
@@ -311,7 +324,7 @@ impl Adapter {
             .await?;
             Ok(entries)
         };
-        self.core.run(Operation::ReadDirPlus, work, |outcome| listing(reply, outcome));
+        self.core.run(Operation::ReadDirPlus, request.pid, reply, work, listing);
     }
 
     fn releasedir(&self, handle: u64, reply: Replier) {
@@ -322,12 +335,12 @@ impl Adapter {
     fn statfs(&self, request: &Request<'_>, reply: Replier) {
         let (core, creds) = (self.core.clone(), self.core.creds(request));
         let work = async move { core.statfs(creds).await };
-        self.core.run(Operation::StatFs, work, |outcome| statfs(reply, outcome));
+        self.core.run(Operation::StatFs, request.pid, reply, work, statfs);
     }
 
     fn access(&self, request: &Request<'_>, mask: u32, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.access(creds, inode, mask).await };
-        self.core.run(Operation::Access, work, |outcome| empty(reply, outcome));
+        self.core.run(Operation::Access, request.pid, reply, work, empty);
     }
 }

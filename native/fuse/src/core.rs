@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use base::{Error, ErrorKind, Result};
 use client::Engine;
-use kernel::Request;
 use kernel::abi::write;
+use kernel::{Replier, Request};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wire::proto::Credentials;
 
+use crate::askers::Askers;
 use crate::attributes::errno;
 use crate::begun::begin;
 use crate::directories::Directories;
@@ -34,6 +35,7 @@ pub struct Core {
     pub counters: Counters,
     pub notices: Notices,
     groups: Groups,
+    askers: Askers,
     runtime: Handle,
     running: watch::Sender<u64>,
     complained: Mutex<Option<Instant>>,
@@ -50,6 +52,7 @@ impl Core {
             counters: Counters::default(),
             notices: Notices::default(),
             groups: Groups::default(),
+            askers: Askers::default(),
             runtime,
             running: watch::Sender::new(0),
             complained: Mutex::new(None),
@@ -78,22 +81,45 @@ impl Core {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Carry out one request, beginning in this thread; `answer` sends the reply, or the errno that the application sees.
+    /// Carry out one request of thread `pid`, beginning in this thread; `answer` sends the reply, or the errno that the
+    /// application sees. Who is killed waits no longer, but what it asked for is carried out.
     pub fn run<T: Send + 'static>(
         self: &Arc<Core>,
         operation: Operation,
+        pid: u32,
+        reply: Replier,
         work: impl Future<Output = Result<T>> + Send + 'static,
-        answer: impl FnOnce(std::result::Result<T, i32>) + Send + 'static,
+        answer: impl FnOnce(Replier, std::result::Result<T, i32>) + Send + 'static,
     ) {
         let core = self.clone();
         self.running.send_modify(|running| *running += 1);
+        self.askers.begin(pid, reply.waiter());
+        if operation == Operation::Flush {
+            // A process that was killed closes its files, and no signal tells of it.
+            self.interrupted(reply.unique());
+        }
         begin(&self.runtime, async move {
-            let running = Running(&core);
+            let running = Running { core: &core, unique: reply.unique() };
             let start = Instant::now();
             let outcome = work.await;
             core.counters.done(operation, start.elapsed());
-            answer(outcome.map_err(|error| core.failed(operation, &error)));
+            answer(reply, outcome.map_err(|error| core.failed(operation, &error)));
             drop(running);
+        });
+    }
+
+    /// Who waits for this request got a signal, or may have been killed.
+    pub fn interrupted(&self, unique: u64) {
+        self.askers.watch(unique, &self.runtime);
+    }
+
+    /// Nobody waited any more for a file that was opened.
+    pub fn forsake(self: &Arc<Core>, handle: u64) {
+        let core = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = core.release(handle).await {
+                tracing::debug!(%error, "a file that nobody waited for was closed");
+            }
         });
     }
 
@@ -116,10 +142,14 @@ impl Core {
     }
 }
 
-struct Running<'a>(&'a Core);
+struct Running<'a> {
+    core: &'a Core,
+    unique: u64,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
+        self.core.askers.end(self.unique);
+        self.core.running.send_modify(|running| *running -= 1);
     }
 }

@@ -2,6 +2,7 @@
 //! asks for, answers from a task of the async runtime; no FUSE thread ever waits for the network. Decides nothing about names or data itself.
 
 mod adapter;
+mod askers;
 mod attributes;
 mod begun;
 mod core;

@@ -22,6 +22,6 @@ pub use listing::Listing;
 pub use mount::{MountOptions, Mounted, mount};
 pub use notify::Notifier;
 pub use operation::{CopyRange, Forgets, LockRequest, Operation, SetAttr, SetTime};
-pub use reply::Replier;
+pub use reply::{Replier, Waiter};
 pub use request::{Dialect, Extensions, Malformed, Request};
 pub use serve::{FileSystem, Session};

@@ -17,11 +17,33 @@ const NOTHING: [u32; 0] = [];
 /// A header and the longest structure.
 const _: () = assert!(OUT_BYTES >= size_of::<OutHeader>() + size_of::<StatxOut>());
 
+/// Whoever waits for a reply, apart from the reply itself.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    device: Arc<Device>,
+    unique: u64,
+}
+
+impl Waiter {
+    pub fn unique(&self) -> u64 {
+        self.unique
+    }
+
+    /// Let it go with EINTR, unless it has its answer. The one that comes later is for nobody.
+    pub fn interrupt(&self) {
+        let len = size_of::<OutHeader>() as u32;
+        let head = Out::empty().with(&OutHeader { len, error: -libc::EINTR, unique: self.unique });
+        // Refused: it was answered meanwhile.
+        let _ = self.device.send(&[IoSlice::new(head.as_slice())]);
+    }
+}
+
 #[derive(Debug)]
 pub struct Replier {
-    /// The descriptor that the request was read from; none once it is answered.
-    device: Option<Arc<Device>>,
+    /// The descriptor that the request was read from.
+    device: Arc<Device>,
     unique: u64,
+    answered: bool,
 }
 
 /// Two structures, one after the other.
@@ -40,12 +62,16 @@ impl<A: Field, B: Field> Field for Pair<A, B> {
 
 impl Replier {
     pub fn new(device: Arc<Device>, unique: u64) -> Replier {
-        Replier { device: Some(device), unique }
+        Replier { device, unique, answered: false }
     }
 
     /// The request's number, by which an INTERRUPT names it.
     pub fn unique(&self) -> u64 {
         self.unique
+    }
+
+    pub fn waiter(&self) -> Waiter {
+        Waiter { device: self.device.clone(), unique: self.unique }
     }
 
     pub fn ok(self) {
@@ -70,13 +96,14 @@ impl Replier {
         self.structure(&statx.raw(valid));
     }
 
-    pub fn opened(self, opened: Opened) {
-        self.structure(&opened.raw());
+    /// False: nobody waited any more, and no RELEASE will come.
+    pub fn opened(self, opened: Opened) -> bool {
+        self.structure(&opened.raw())
     }
 
-    /// CREATE and TMPFILE.
-    pub fn created(self, entry: &Entry, opened: Opened) {
-        self.structure(&Pair(entry.raw(), opened.raw()));
+    /// CREATE and TMPFILE; as `opened`.
+    pub fn created(self, entry: &Entry, opened: Opened) -> bool {
+        self.structure(&Pair(entry.raw(), opened.raw()))
     }
 
     pub fn written(self, size: u32) {
@@ -129,8 +156,8 @@ impl Replier {
         self.bytes(&[data]);
     }
 
-    fn structure(mut self, structure: &impl Field) {
-        self.send(0, structure, &[]);
+    fn structure(mut self, structure: &impl Field) -> bool {
+        self.send(0, structure, &[])
     }
 
     /// Parts that follow each other, at most 1,023.
@@ -143,8 +170,10 @@ impl Replier {
         self.send(-errno, &NOTHING, &[]);
     }
 
-    fn send(&mut self, error: i32, structure: &impl Field, parts: &[&[u8]]) {
-        let Some(device) = self.device.take() else { return };
+    /// Whether it reached somebody.
+    fn send(&mut self, error: i32, structure: &impl Field, parts: &[&[u8]]) -> bool {
+        self.answered = true;
+        let device = &self.device;
         let bytes =
             size_of::<OutHeader>() + size_of_val(structure) + parts.iter().map(|part| part.len()).sum::<usize>();
         let len = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -158,12 +187,13 @@ impl Replier {
                 device.send(&std::iter::once(head).chain(parts).collect::<Vec<_>>())
             }
         };
-        if let Err(failure) = sent {
-            self.not_sent(&device, error, &failure);
+        if let Err(failure) = &sent {
+            self.not_sent(error, failure);
         }
+        sent.is_ok()
     }
 
-    fn not_sent(&self, device: &Device, error: i32, failure: &io::Error) {
+    fn not_sent(&self, error: i32, failure: &io::Error) {
         match failure.raw_os_error() {
             // Nobody waits any more: interrupted, or the mount is gone.
             Some(libc::ENOENT | libc::ENODEV) => {}
@@ -172,7 +202,7 @@ impl Replier {
                 let len = size_of::<OutHeader>() as u32;
                 let head = Out::empty().with(&OutHeader { len, error: -libc::EIO, unique: self.unique });
                 // Where this is refused too, the request has ended.
-                let _ = device.send(&[IoSlice::new(head.as_slice())]);
+                let _ = self.device.send(&[IoSlice::new(head.as_slice())]);
             }
         }
     }
@@ -180,7 +210,7 @@ impl Replier {
 
 impl Drop for Replier {
     fn drop(&mut self) {
-        if self.device.is_some() {
+        if !self.answered {
             tracing::warn!(unique = self.unique, "a request was given up without an answer; it gets EIO");
             self.fail(libc::EIO);
         }

@@ -138,9 +138,9 @@ impl FileSystem for Small {
             }
             // Past the page cache, whose reads ahead nobody interrupts.
             Operation::Open { .. } if request.inode == SLOW => {
-                reply.opened(Opened { handle: 9, flags: fopen::DIRECT_IO })
+                assert!(reply.opened(Opened { handle: 9, flags: fopen::DIRECT_IO }));
             }
-            Operation::Open { .. } | Operation::OpenDir { .. } => reply.opened(Opened { handle: 9, flags: 0 }),
+            Operation::Open { .. } | Operation::OpenDir { .. } => assert!(reply.opened(Opened { handle: 9, flags: 0 })),
             Operation::Read { offset, size, .. } => self.read(&request, offset, size, reply),
             Operation::Write { data, .. } => {
                 self.note(format!("write of {}", data.len()));
