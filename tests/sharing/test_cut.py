@@ -155,7 +155,7 @@ def test_a_log_that_another_client_copies_and_cuts_again_and_again_loses_no_late
 @pytest.mark.parametrize("kind", ["sdk", "mounts"])
 def test_what_came_after_a_cut_is_read_under_bytes_that_wait_here(cluster: Cluster, kind: str) -> None:
     with places(cluster, kind, 2) as (here, there):
-        for turn in range(20):
+        for turn in range(6):
             name = f"under-{kind}-{turn}"
             there.write_anew(name, b"")
             writer, reader = here.open(name), here.open(name, write=False)
