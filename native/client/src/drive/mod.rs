@@ -6,6 +6,7 @@ pub mod engine;
 mod fetch;
 mod perform;
 mod read;
+mod returning;
 mod write;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use wire::proto::{Attr, Credentials};
 use crate::file::{Action, Event, File, Limits, Now, ReadAhead, Rounds};
 use crate::peers::Peers;
 use perform::perform;
+use returning::Returning;
 
 pub use read::ReadData;
 
@@ -42,6 +44,7 @@ pub struct Drive {
     /// Rings when written bytes were committed or given up.
     freed: Notify,
     rounds: Rounds,
+    returning: Returning,
     start: Instant,
 }
 
@@ -74,6 +77,7 @@ impl Drive {
             dirty_bytes: AtomicUsize::new(0),
             freed: Notify::new(),
             rounds: Rounds::default(),
+            returning: Returning::default(),
             start: Instant::now(),
         }
     }
@@ -160,6 +164,10 @@ impl Drive {
                         "copies that failed were left out; healing restores them"
                     );
                     false
+                }
+                Action::Release { .. } => {
+                    self.returning.begin(file.inode);
+                    true
                 }
                 _ => true,
             });

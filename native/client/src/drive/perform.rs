@@ -30,6 +30,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(16);
 pub async fn perform(drive: &Arc<Drive>, file: &FileRef, action: Action) -> Option<Event> {
     match action {
         Action::Grant { index, request } => {
+            drive.returning.ended(file.inode).await;
             let outcome = ask(drive, file, Op::GrantWrite(request)).await;
             Some(Event::Granted { index, outcome })
         }
@@ -64,6 +65,7 @@ pub async fn perform(drive: &Arc<Drive>, file: &FileRef, action: Action) -> Opti
             Some(Event::Fired(timer))
         }
         Action::Release { chunks, abandoned } => {
+            let _ends = drive.returning.ends(file.inode);
             let op = Op::ReleaseGrants(ReleaseGrants { inode: file.inode, chunks, abandoned });
             if let Err(error) = ask(drive, file, op).await {
                 // The leader finds out when the session ends.
