@@ -18,7 +18,15 @@ from .connection import DEFAULT_TIMEOUT_S, DirOption, JsonOption, MastersOption,
 from .output import console, print_json, print_table, size
 
 HERE = Path()
-_KINDS = {stats.S_IFREG: "file", stats.S_IFDIR: "directory", stats.S_IFLNK: "symlink"}
+_KINDS = {
+    stats.S_IFREG: "file",
+    stats.S_IFDIR: "directory",
+    stats.S_IFLNK: "symlink",
+    stats.S_IFIFO: "fifo",
+    stats.S_IFSOCK: "socket",
+    stats.S_IFCHR: "character device",
+    stats.S_IFBLK: "block device",
+}
 _STEP_BYTES = 1 << 20
 # Shorter transfers are over before a bar could be read.
 _PROGRESS_FROM_BYTES = 32 << 20

@@ -144,4 +144,5 @@ def _entry(name: bytes, parent: bytes, attributes: Any) -> Plain:
 
 
 def _kind(mode: int) -> str:
-    return "directory" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFREG: "file"}
+    return kinds.get(stat.S_IFMT(mode), "special")

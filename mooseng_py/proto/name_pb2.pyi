@@ -13,12 +13,20 @@ class FileKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILE_REGULAR: _ClassVar[FileKind]
     FILE_DIRECTORY: _ClassVar[FileKind]
     FILE_SYMLINK: _ClassVar[FileKind]
+    FILE_FIFO: _ClassVar[FileKind]
+    FILE_SOCKET: _ClassVar[FileKind]
+    FILE_CHARACTER_DEVICE: _ClassVar[FileKind]
+    FILE_BLOCK_DEVICE: _ClassVar[FileKind]
 FILE_REGULAR: FileKind
 FILE_DIRECTORY: FileKind
 FILE_SYMLINK: FileKind
+FILE_FIFO: FileKind
+FILE_SOCKET: FileKind
+FILE_CHARACTER_DEVICE: FileKind
+FILE_BLOCK_DEVICE: FileKind
 
 class Attr(_message.Message):
-    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent")
+    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent", "rdev")
     INODE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +41,7 @@ class Attr(_message.Message):
     CTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DATA_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
+    RDEV_FIELD_NUMBER: _ClassVar[int]
     inode: int
     generation: int
     kind: FileKind
@@ -47,7 +56,8 @@ class Attr(_message.Message):
     ctime_ns: int
     data_version: int
     parent: int
-    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ...) -> None: ...
+    rdev: int
+    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ..., rdev: _Optional[int] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -184,6 +194,20 @@ class Symlink(_message.Message):
     name: bytes
     target: bytes
     def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., target: _Optional[bytes] = ...) -> None: ...
+
+class MakeNode(_message.Message):
+    __slots__ = ("parent", "name", "mode", "kind", "rdev")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RDEV_FIELD_NUMBER: _ClassVar[int]
+    parent: int
+    name: bytes
+    mode: int
+    kind: FileKind
+    rdev: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., rdev: _Optional[int] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("inode", "parent", "name")
@@ -336,7 +360,7 @@ class CloseSession(_message.Message):
     def __init__(self) -> None: ...
 
 class NameRequest(_message.Message):
-    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants")
+    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants", "make_node")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OP_ID_FIELD_NUMBER: _ClassVar[int]
     ACKED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -367,6 +391,7 @@ class NameRequest(_message.Message):
     CLOSE_SESSION_FIELD_NUMBER: _ClassVar[int]
     APPEND_BEGIN_FIELD_NUMBER: _ClassVar[int]
     RELEASE_GRANTS_FIELD_NUMBER: _ClassVar[int]
+    MAKE_NODE_FIELD_NUMBER: _ClassVar[int]
     session: int
     op_id: int
     acked_below: int
@@ -397,7 +422,8 @@ class NameRequest(_message.Message):
     close_session: CloseSession
     append_begin: AppendBegin
     release_grants: ReleaseGrants
-    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ...) -> None: ...
+    make_node: MakeNode
+    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ..., make_node: _Optional[_Union[MakeNode, _Mapping]] = ...) -> None: ...
 
 class DirEntry(_message.Message):
     __slots__ = ("name", "inode", "kind", "cookie", "attr")

@@ -20,7 +20,7 @@ from . import _trees
 from ._engine import Engine, NativeClient
 from ._files import RawFile, octets, parse_mode, wrap
 from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
-from ._stat import BLOCK_BYTES, Chunk, DirEntry, StatResult, StatVfs
+from ._stat import BLOCK_BYTES, KINDS, Chunk, DirEntry, StatResult, StatVfs
 
 if TYPE_CHECKING:
     from _typeshed import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _PAGE_ENTRIES = 1000
 _RENAME_NOREPLACE = 1
+_PRIVATE_FILE = stat.S_IFREG | 0o600
 _SYMLINK_HOPS = 40
 
 
@@ -397,6 +398,22 @@ class FileSystem:
             self._engine.ask(
                 name_pb2.Symlink(parent=self._resolve(parent or b"/").inode, name=name, target=encode(target))
             )
+
+    def mknod(self, path: StrPath, mode: int = _PRIVATE_FILE, device: int = 0) -> None:
+        """As os.mknod: a fifo, a socket, a device or an empty file, by the kind in `mode`. Mounts open what they stand for."""
+        kind = KINDS.get(stat.S_IFMT(mode) or stat.S_IFREG, name_pb2.FILE_DIRECTORY)
+        if kind in (name_pb2.FILE_DIRECTORY, name_pb2.FILE_SYMLINK):
+            raise error(errno.EINVAL, path, "mknod makes no directories and symlinks")
+        if kind == name_pb2.FILE_REGULAR:
+            self.open(path, "xb", buffering=0, permissions=stat.S_IMODE(mode)).close()
+            return
+        with Naming(path):
+            parent, name = split(path, at_root=errno.EEXIST)
+            above, mode = self._resolve(parent or b"/").inode, stat.S_IMODE(mode) & ~self._umask
+            self._engine.ask(name_pb2.MakeNode(parent=above, name=name, mode=mode, kind=kind, rdev=device))
+
+    def mkfifo(self, path: StrPath, mode: int = 0o666) -> None:
+        self.mknod(path, stat.S_IFIFO | stat.S_IMODE(mode))
 
     # ---- attributes ------------------------------------------------------------------------------------------------
     def chmod(self, path: StrPath, mode: int, *, follow_symlinks: bool = True) -> None:

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 
 from mooseng_py.proto import name_pb2
 
-_KINDS: dict[int, int] = {
-    name_pb2.FILE_REGULAR: stat.S_IFREG,
-    name_pb2.FILE_DIRECTORY: stat.S_IFDIR,
-    name_pb2.FILE_SYMLINK: stat.S_IFLNK,
+# The bits of a mode that say what kind of file it is, and the schema's number for it.
+KINDS: dict[int, name_pb2.FileKind] = {
+    stat.S_IFREG: name_pb2.FILE_REGULAR,
+    stat.S_IFDIR: name_pb2.FILE_DIRECTORY,
+    stat.S_IFLNK: name_pb2.FILE_SYMLINK,
+    stat.S_IFIFO: name_pb2.FILE_FIFO,
+    stat.S_IFSOCK: name_pb2.FILE_SOCKET,
+    stat.S_IFCHR: name_pb2.FILE_CHARACTER_DEVICE,
+    stat.S_IFBLK: name_pb2.FILE_BLOCK_DEVICE,
 }
+_MODES = {kind: mode for mode, kind in KINDS.items()}
 BLOCK_BYTES = 4096
 
 
@@ -50,7 +56,7 @@ class StatResult:
     def of(cls, attr: name_pb2.Attr) -> StatResult:
         """From the attributes of the name space."""
         return cls(
-            st_mode=_KINDS[attr.kind] | attr.mode,
+            st_mode=_MODES[attr.kind] | attr.mode,
             st_ino=attr.inode,
             st_nlink=attr.nlink,
             st_uid=attr.uid,
@@ -60,6 +66,7 @@ class StatResult:
             st_atime_ns=attr.atime_ns,
             st_mtime_ns=attr.mtime_ns,
             st_ctime_ns=attr.ctime_ns,
+            st_rdev=attr.rdev,
         )
 
 

@@ -3,6 +3,8 @@
 `MOOSENG_LEVEL` holds a master at an older cluster level: to the others it is one whose software is older.
 """
 
+import contextlib
+import errno
 import json
 import os
 import random
@@ -71,6 +73,22 @@ def every_operation(folder: Path, seed: int) -> None:
         folder.mkdir()
     (folder / "gone").write_bytes(b"")
     (folder / "gone").unlink()
+    with contextlib.suppress(NotYetInTheLevel):
+        make_fifo(folder / "pipe")
+
+
+class NotYetInTheLevel(Exception):
+    """Both releases of the masters must know an operation."""
+
+
+def make_fifo(path: Path) -> None:
+    """An operation of level 2."""
+    try:
+        os.mkfifo(path)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            raise NotYetInTheLevel(path) from error
+        raise
 
 
 def stand(cluster: Cluster, address: str) -> list[object]:
@@ -99,6 +117,8 @@ def test_a_held_master_keeps_the_level_down_and_the_last_one_replaced_raises_it_
     for seed in range(8):  # enough for snapshots of the old format
         every_operation(old.mount(1 + seed % 3) / f"old-{seed}", seed)
     assert level(old) == 1
+    with pytest.raises(NotYetInTheLevel):
+        make_fifo(old.mount(1) / "early")
     wait_until("all masters stand alike", lambda: all_stand_alike(old))
 
     def change(index: int) -> None:
@@ -110,6 +130,7 @@ def test_a_held_master_keeps_the_level_down_and_the_last_one_replaced_raises_it_
         reached = load.done
         wait_until("work goes on", lambda: load.done > reached + 3 or load.errors)
     assert not load.errors
+    make_fifo(old.mount(1) / "late")
     wait_until("all masters stand alike", lambda: all_stand_alike(old))
     with monkeypatch.context() as patch:
         patch.setenv(HELD, "1")

@@ -338,13 +338,6 @@ def test_extended_attributes_work_or_are_refused_cleanly(folder: Path) -> None:
         assert os.getxattr(folder / "f", "user.note") == b"x"
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
-def test_special_files_work_or_are_refused_cleanly(folder: Path, kind: int) -> None:
-    number = refused(lambda: os.mknod(folder / "special", kind | 0o600, os.makedev(1, 3)))
-    assert number in (None, errno.EPERM, errno.EOPNOTSUPP)
-    assert os.listdir(folder) == ([] if number else ["special"])
-
-
 def test_mknod_makes_regular_files(folder: Path) -> None:
     os.mknod(folder / "f", stat.S_IFREG | 0o640)
     assert stat.S_ISREG((folder / "f").stat().st_mode)

@@ -110,7 +110,7 @@ impl FileSystem for Adapter {
             Asked::GetAttr { .. } => self.getattr(&request, reply),
             Asked::SetAttr(wanted) => self.setattr(&request, &wanted, reply),
             Asked::ReadLink => self.readlink(&request, reply),
-            Asked::MkNod { name, mode, .. } => self.mknod(&request, name, mode, reply),
+            Asked::MkNod { name, mode, rdev, .. } => self.mknod(&request, name, (mode, rdev), reply),
             Asked::MkDir { name, mode, .. } => self.mkdir(&request, name, mode, reply),
             Asked::Unlink { name } => self.unlink(&request, name, reply),
             Asked::RmDir { name } => self.rmdir(&request, name, reply),
@@ -174,9 +174,9 @@ impl Adapter {
         self.core.run(Operation::ReadLink, request.pid, reply, work, data);
     }
 
-    fn mknod(&self, request: &Request<'_>, name: &[u8], mode: u32, reply: Replier) {
+    fn mknod(&self, request: &Request<'_>, name: &[u8], (mode, rdev): (u32, u32), reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
-        let work = async move { core.mknod(creds, parent, name, mode).await };
+        let work = async move { core.mknod(creds, parent, name, mode, rdev).await };
         self.core.run(Operation::MkNod, request.pid, reply, work, entry);
     }
 

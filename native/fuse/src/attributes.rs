@@ -22,7 +22,7 @@ pub fn attributes(attr: &Attr) -> Attributes {
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
-        rdev: 0,
+        rdev: attr.rdev,
         block_bytes: PREFERRED_IO_BYTES,
     }
 }
@@ -44,6 +44,10 @@ pub fn file_mode(kind: FileKind) -> u32 {
         FileKind::FileRegular => libc::S_IFREG,
         FileKind::FileDirectory => libc::S_IFDIR,
         FileKind::FileSymlink => libc::S_IFLNK,
+        FileKind::FileFifo => libc::S_IFIFO,
+        FileKind::FileSocket => libc::S_IFSOCK,
+        FileKind::FileCharacterDevice => libc::S_IFCHR,
+        FileKind::FileBlockDevice => libc::S_IFBLK,
     }
 }
 

@@ -7,7 +7,7 @@ use base::{Buffer, Error, Result};
 use client::ReadData;
 use kernel::abi::fopen;
 use parking_lot::Mutex;
-use wire::proto::{Attr, Create, Credentials};
+use wire::proto::{Attr, Create, Credentials, FileKind};
 
 use crate::core::Core;
 
@@ -72,10 +72,10 @@ impl Core {
         Ok(self.opened(handle, attr, flags))
     }
 
-    /// mknod(2) of a regular file; no other kind exists here.
-    pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32) -> Result<Attr> {
-        if !matches!(mode & libc::S_IFMT, libc::S_IFREG | 0) {
-            return Err(Error::namespace(libc::EPERM, "this file system has no devices, pipes and sockets"));
+    /// mknod(2): what has no content by an operation of its own, a regular file as open(2) makes it.
+    pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32, rdev: u32) -> Result<Attr> {
+        if let Some(kind) = special_kind(mode) {
+            return self.make_node(creds, parent, name, mode, kind, rdev).await;
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
         let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags)).await?;
@@ -152,6 +152,17 @@ impl Core {
         let outcome = self.engine.release(file.handle).await;
         self.pages.closed(file.inode);
         outcome
+    }
+}
+
+/// Of a fifo, socket or device; every other mode asks for a regular file.
+fn special_kind(mode: u32) -> Option<FileKind> {
+    match mode & libc::S_IFMT {
+        libc::S_IFIFO => Some(FileKind::FileFifo),
+        libc::S_IFSOCK => Some(FileKind::FileSocket),
+        libc::S_IFCHR => Some(FileKind::FileCharacterDevice),
+        libc::S_IFBLK => Some(FileKind::FileBlockDevice),
+        _ => None,
     }
 }
 

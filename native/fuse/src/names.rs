@@ -68,6 +68,19 @@ impl Core {
         Ok(attr)
     }
 
+    pub async fn make_node(
+        &self,
+        creds: Credentials,
+        parent: u64,
+        name: Vec<u8>,
+        mode: u32,
+        kind: proto::FileKind,
+        rdev: u32,
+    ) -> Result<Attr> {
+        let node = proto::MakeNode { parent, name, mode: mode & 0o7777, kind: kind as i32, rdev };
+        self.name_attr(&creds, Op::MakeNode(node)).await
+    }
+
     pub async fn readlink(&self, creds: Credentials, inode: u64) -> Result<Vec<u8>> {
         Ok(self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?.target)
     }

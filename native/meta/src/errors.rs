@@ -44,6 +44,12 @@ pub(crate) fn not_a_file(inode: u64) -> Error {
     Error::namespace(libc::EINVAL, format!("inode {inode} is not a regular file"))
 }
 
+/// Its content is in the kernel that opens it, never here.
+pub(crate) fn no_content(inode: u64) -> Error {
+    let message = format!("inode {inode} is a fifo, socket or device; open it through a mount");
+    Error::namespace(libc::ENXIO, message)
+}
+
 pub(crate) fn is_a_symlink(inode: u64) -> Error {
     Error::namespace(libc::ELOOP, format!("inode {inode} is a symbolic link; resolve it first"))
 }

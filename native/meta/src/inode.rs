@@ -28,6 +28,11 @@ pub(crate) enum Body {
     Chunked {
         stored: u64,
     },
+    /// A fifo, a socket or a device: nothing but a name for something that a kernel keeps. `rdev`: of devices, else 0.
+    Special {
+        kind: proto::FileKind,
+        rdev: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +57,7 @@ impl Inode {
         let (nlink, size) = match &body {
             Body::Directory { .. } => (2, 0),
             Body::Symlink(target) => (1, target.len() as u64),
-            Body::Inline { .. } | Body::Chunked { .. } => (1, 0),
+            Body::Inline { .. } | Body::Chunked { .. } | Body::Special { .. } => (1, 0),
         };
         let times = now_ns;
         Inode { mode, uid, gid, nlink, size, atime_ns: times, mtime_ns: times, ctime_ns: times, data_version: 1, body }
@@ -74,11 +79,17 @@ impl Inode {
         matches!(self.body, Body::Symlink(_))
     }
 
+    /// A fifo, a socket or a device.
+    pub fn is_special(&self) -> bool {
+        matches!(self.body, Body::Special { .. })
+    }
+
     pub fn kind(&self) -> proto::FileKind {
         match self.body {
             Body::Directory { .. } => proto::FileKind::FileDirectory,
             Body::Symlink(_) => proto::FileKind::FileSymlink,
             Body::Inline { .. } | Body::Chunked { .. } => proto::FileKind::FileRegular,
+            Body::Special { kind, .. } => kind,
         }
     }
 
@@ -90,7 +101,7 @@ impl Inode {
     pub fn heap_bytes(&self) -> usize {
         match &self.body {
             Body::Symlink(data) | Body::Inline { data, .. } => data.len() + 16,
-            Body::Directory { .. } | Body::Chunked { .. } => 0,
+            Body::Directory { .. } | Body::Chunked { .. } | Body::Special { .. } => 0,
         }
     }
 
@@ -100,6 +111,7 @@ impl Inode {
             Body::Symlink(_) => (self.size, 0, 0),
             Body::Inline { data, .. } => (self.size, (data.len() as u64).div_ceil(512), 0),
             Body::Chunked { stored } => (self.size, stored / 512, 0),
+            Body::Special { .. } => (0, 0, 0),
         };
         proto::Attr {
             inode: id,
@@ -116,6 +128,7 @@ impl Inode {
             ctime_ns: self.ctime_ns,
             data_version: self.data_version,
             parent,
+            rdev: if let Body::Special { rdev, .. } = self.body { rdev } else { 0 },
         }
     }
 
@@ -130,5 +143,16 @@ impl Inode {
     pub fn touch_entries(&mut self, now_ns: i64) {
         self.mtime_ns = now_ns;
         self.ctime_ns = now_ns;
+    }
+}
+
+/// Whether files of this kind are no more than a name for something that a kernel keeps.
+pub(crate) fn is_special(kind: proto::FileKind) -> bool {
+    match kind {
+        proto::FileKind::FileRegular | proto::FileKind::FileDirectory | proto::FileKind::FileSymlink => false,
+        proto::FileKind::FileFifo
+        | proto::FileKind::FileSocket
+        | proto::FileKind::FileCharacterDevice
+        | proto::FileKind::FileBlockDevice => true,
     }
 }

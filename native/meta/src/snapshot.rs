@@ -7,11 +7,12 @@ use std::sync::Arc;
 use base::Result;
 use base::crc::crc32c;
 use crc_fast::{CrcAlgorithm, Digest};
+use wire::proto;
 
 use crate::chunk::{Chunk, Heal, MAX_COPIES, ServerSet};
 use crate::codec::{Decoder, Encoder, damaged};
 use crate::history::{Accepted, Began, History};
-use crate::inode::{Body, Inode};
+use crate::inode::{Body, Inode, is_special};
 use crate::name::{self, Name};
 use crate::session::{MAX_REPLIES, Session, SessionInfo};
 use crate::state::{ClusterConfig, State};
@@ -345,6 +346,11 @@ fn put_inode(out: &mut Encoder, format: u32, id: u64, inode: &Inode) {
             out.bytes(data);
         }
         Body::Chunked { .. } => out.u8(4),
+        Body::Special { kind, rdev } => {
+            out.u8(5);
+            out.u8(*kind as u8);
+            out.u32(*rdev);
+        }
     }
 }
 
@@ -525,6 +531,11 @@ fn get_inode(tables: &mut Tables, format: u32, from: &mut Decoder) -> Result<boo
             Body::Inline { data: Arc::from(from.bytes()?), converter }
         }
         4 => Body::Chunked { stored: 0 },
+        5 if format > UNVERSIONED_INODES => {
+            let kind = proto::FileKind::try_from(i32::from(from.u8()?)).ok().filter(|kind| is_special(*kind));
+            let kind = kind.ok_or_else(|| damaged("an inode is of no known kind"))?;
+            Body::Special { kind, rdev: from.u32()? }
+        }
         _ => return Err(damaged("an inode is of no known kind")),
     };
     let inode = Inode { mode, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, data_version, body };

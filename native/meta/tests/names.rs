@@ -493,3 +493,52 @@ fn links_of_one_file_and_subdirectories_have_a_limit() {
     assert_eq!(link(&mut state, most), Some(EMLINK));
     state.check().unwrap();
 }
+
+/// At the cluster level that brought special files.
+fn raised() -> World {
+    let mut world = shared();
+    world.admin(Admin::RaiseLevel(RaiseLevel { level: 2 })).unwrap();
+    world
+}
+
+fn node(world: &mut World, parent: u64, name: &str, kind: FileKind, rdev: u32) -> Result<Attr, i32> {
+    let op = MakeNode { parent, name: name.into(), mode: 0o4640, kind: kind as i32, rdev };
+    world.name(Op::MakeNode(op)).map(|reply| reply.attr.unwrap())
+}
+
+#[test]
+fn what_a_kernel_keeps_has_a_name_and_rights_like_any_other_and_no_content() {
+    let mut world = raised();
+    let device = node(&mut world, ROOT, "device", FileKind::FileBlockDevice, 0x0701).unwrap();
+    assert_eq!((device.kind(), device.rdev, device.size, device.mode), (FileKind::FileBlockDevice, 0x0701, 0, 0o4640));
+    assert_eq!(node(&mut world, ROOT, "device", FileKind::FileFifo, 0), Err(EEXIST));
+    assert_eq!(node(&mut world, ROOT, "pipe", FileKind::FileFifo, 9).unwrap().rdev, 0, "a fifo has no number");
+    for kind in [FileKind::FileRegular, FileKind::FileDirectory, FileKind::FileSymlink] {
+        assert_eq!(node(&mut world, ROOT, "other", kind, 0), Err(EINVAL));
+    }
+    let unknown = MakeNode { parent: ROOT, name: b"other".to_vec(), mode: 0, kind: 99, rdev: 0 };
+    assert_eq!(world.name(Op::MakeNode(unknown)).map(|_| ()), Err(EINVAL));
+    assert_eq!(world.read(Op::Open(Open { inode: device.inode, read: true, write: false })).map(|_| ()), Err(ENXIO));
+    assert_eq!(world.truncate(device.inode, 0), Err(EINVAL));
+    assert_eq!(world.write(device.inode, 0, b"x"), Err(EINVAL));
+    world.link(device.inode, ROOT, "again").unwrap();
+    world.rename((ROOT, "again"), (ROOT, "pipe"), 0).unwrap();
+    assert_eq!(world.attr(device.inode).nlink, 2);
+    world.unlink(ROOT, "pipe").unwrap();
+    world.unlink(ROOT, "device").unwrap();
+}
+
+#[test]
+fn only_root_makes_a_device_that_opens_something() {
+    let mut world = raised();
+    let made = world.run_as(alice(), |world| {
+        let device = node(world, ROOT, "device", FileKind::FileCharacterDevice, 0x0103).map(|_| ());
+        let whiteout = node(world, ROOT, "whiteout", FileKind::FileCharacterDevice, 0).map(|attr| attr.uid);
+        let socket = node(world, ROOT, "socket", FileKind::FileSocket, 0).map(|attr| attr.uid);
+        (device, whiteout, socket)
+    });
+    assert_eq!(made, (Err(EPERM), Ok(1000), Ok(1000)));
+    let shut = world.mkdir(ROOT, "shut", 0o755).unwrap();
+    let refused = world.run_as(bob(), |world| node(world, shut, "pipe", FileKind::FileFifo, 0).map(|_| ()));
+    assert_eq!(refused, Err(EACCES));
+}

@@ -82,6 +82,19 @@ fn the_cluster_level_decides_the_format_of_snapshots_and_never_falls() {
 }
 
 #[test]
+fn devices_survive_a_snapshot_of_the_level_that_brought_them() {
+    let mut world = varied();
+    raise(&mut world, 2);
+    let kind = FileKind::FileCharacterDevice as i32;
+    let op = MakeNode { parent: 1, name: b"device".to_vec(), mode: 0o600, kind, rdev: 0x1234_0567 };
+    let inode = world.name(Op::MakeNode(op)).unwrap().attr.unwrap().inode;
+    let read = State::read_snapshot(&mut &world.snapshot()[..]).unwrap();
+    assert_eq!(read.hash(), world.state.hash());
+    let request = NameRequest { op: Some(Op::Getattr(GetAttr { inode })), ..NameRequest::default() };
+    assert_eq!(read.query(&request).attr, Some(world.attr(inode)));
+}
+
+#[test]
 fn snapshots_that_earlier_software_wrote_are_read() {
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     for (file, level) in [("level-1.snapshot", 1), ("level-2.snapshot", 2)] {

@@ -98,6 +98,7 @@ operations! {
     CloseSession    "close_session"     43 Change Once  1;
     AppendBegin     "append_begin"      44 Change Once  1;
     ReleaseGrants   "release_grants"    45 Change Once  1;
+    MakeNode        "make_node"         46 Change Once  2;
 }
 
 /// What there is to know of an operation.

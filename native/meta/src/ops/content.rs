@@ -26,7 +26,7 @@ pub(crate) fn fill(tables: &Tables, id: u64, first: u64, count: u32, reply: &mut
             let chunks = tables.chunks_of(id, first).take_while(|(_, chunk)| u64::from(chunk.index) < end);
             reply.chunks = chunks.map(|(id, chunk)| chunk_info(tables, id, chunk)).collect();
         }
-        Body::Directory { .. } | Body::Symlink(_) => {}
+        Body::Directory { .. } | Body::Symlink(_) | Body::Special { .. } => {}
     }
 }
 

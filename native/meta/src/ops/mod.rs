@@ -12,6 +12,7 @@ pub(crate) mod history;
 pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod make;
+pub(crate) mod make_node;
 pub(crate) mod mkdir;
 pub(crate) mod open;
 pub(crate) mod purge;
@@ -45,6 +46,7 @@ pub(crate) fn mutate(cx: &mut Context, op: &Op) -> Result<NameReply> {
         Op::Unlink(op) => remove::unlink(cx, op),
         Op::Rmdir(op) => remove::rmdir(cx, op),
         Op::Symlink(op) => symlink::symlink(cx, op),
+        Op::MakeNode(op) => make_node::make_node(cx, op),
         Op::Link(op) => link::link(cx, op),
         Op::Rename(op) => rename::rename(cx, op),
         Op::Setattr(op) => setattr::setattr(cx, op),

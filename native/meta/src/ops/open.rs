@@ -22,6 +22,9 @@ pub(crate) fn check(caller: &Caller, id: u64, inode: &Inode, read: bool, write: 
     if inode.is_symlink() {
         return Err(errors::is_a_symlink(id));
     }
+    if inode.is_special() {
+        return Err(errors::no_content(id));
+    }
     if inode.is_directory() && write {
         return Err(errors::is_a_directory(id));
     }
