@@ -277,6 +277,10 @@ class MountConfig(ClientSettings, DaemonConfig):
     allow_other: bool = Field(
         default=True, description="Other users may use the mount. Needs root, or user_allow_other in /etc/fuse.conf."
     )
+    account_groups: bool = Field(
+        default=False,
+        description="Supplementary groups are those that this machine's account database gives a user, not those of the asking process: for processes of other pid name spaces, whose own cannot be seen.",
+    )
     threads: int = _number(
         "mount",
         "threads",

@@ -17,6 +17,7 @@ def node_settings(config: DaemonConfig) -> dict[str, Any]:
         return client_settings(config, name=config.name or "mount", cluster_id=config.cluster_id) | {
             "mount_point": config.mount_point,
             "allow_other": config.allow_other,
+            "account_groups": config.account_groups,
             "threads": config.threads,
         }
     raise TypeError(f"{type(config).__name__} is not the configuration of a daemon")

@@ -199,10 +199,11 @@ fn parse<T: DeserializeOwned>(what: &str, config: &[u8]) -> Result<T> {
 fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
     let refuse = |why: &str| Error::namespace(libc::EINVAL, format!("the configuration of a mount is refused: {why}"));
     let mut config: serde_json::Map<String, Value> = parse("mount", config)?;
-    let allow_other = match config.remove("allow_other").unwrap_or(Value::Bool(true)) {
-        Value::Bool(allow_other) => allow_other,
-        _ => return Err(refuse("allow_other must be true or false")),
+    let mut switch = |name: &str, default: bool| match config.remove(name).unwrap_or(Value::Bool(default)) {
+        Value::Bool(on) => Ok(on),
+        _ => Err(refuse(&format!("{name} must be true or false"))),
     };
+    let (allow_other, account_groups) = (switch("allow_other", true)?, switch("account_groups", false)?);
     let threads = config.remove("threads").unwrap_or(json!(fuse::default_threads())).as_u64();
     let threads = threads.and_then(|threads| usize::try_from(threads).ok());
     let client: ClientConfig =
@@ -213,6 +214,7 @@ fn mount_configs(config: &[u8]) -> Result<(ClientConfig, MountConfig)> {
     let mount = MountConfig {
         mount_point: client.mount_point.clone().into(),
         allow_other,
+        account_groups,
         threads: threads.ok_or_else(|| refuse("threads must be a number from 1"))?,
         fs_name: "mooseng".to_string(),
     };

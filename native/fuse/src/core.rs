@@ -43,7 +43,7 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(engine: Arc<Engine>, runtime: Handle) -> Core {
+    pub fn new(engine: Arc<Engine>, runtime: Handle, groups: Groups) -> Core {
         Core {
             engine,
             files: Files::default(),
@@ -51,7 +51,7 @@ impl Core {
             pages: Pages::default(),
             counters: Counters::default(),
             notices: Notices::default(),
-            groups: Groups::default(),
+            groups,
             askers: Askers::default(),
             runtime,
             running: watch::Sender::new(0),

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::adapter::{Adapter, WANTED};
 use crate::core::Core;
+use crate::groups::Groups;
 use crate::metrics::Metric;
 use crate::mount_point;
 
@@ -32,6 +33,8 @@ pub struct MountConfig {
     pub mount_point: PathBuf,
     /// Other users may use it too; the masters check their rights. Off: only the one who mounted.
     pub allow_other: bool,
+    /// Supplementary groups are those of the account database, not those of the asking process.
+    pub account_groups: bool,
     /// Threads that take requests from the kernel. They never wait for the network, so few are enough.
     pub threads: usize,
     /// The source that mount(8) and df(1) show.
@@ -68,7 +71,7 @@ impl Mount {
     /// Mount, and return when the file system answers there. `runtime` carries out the requests.
     pub async fn start(engine: Arc<Engine>, runtime: Handle, config: MountConfig) -> Result<Mount> {
         config.check()?;
-        let core = Arc::new(Core::new(engine, runtime));
+        let core = Arc::new(Core::new(engine, runtime, Groups::new(config.account_groups)));
         let options = options(&config);
         let adapter = Arc::new(Adapter { core: core.clone() });
         let (wanted, threads) = (config.mount_point.clone(), config.threads);
@@ -247,7 +250,13 @@ mod tests {
     use super::*;
 
     fn config(threads: usize, fs_name: &str) -> MountConfig {
-        MountConfig { mount_point: "/none".into(), allow_other: false, threads, fs_name: fs_name.to_string() }
+        MountConfig {
+            mount_point: "/none".into(),
+            allow_other: false,
+            account_groups: false,
+            threads,
+            fs_name: fs_name.to_string(),
+        }
     }
 
     #[test]

@@ -144,5 +144,5 @@ def test_the_native_settings_are_what_the_seam_says() -> None:
     mount = node_settings(load(MountConfig, flags={"masters": "a:1"}))
     assert set(mount) == {
         "cluster_id", "masters", "name", "deadline_ms", "read_ahead_bytes", "write_window_bytes", "mount_point",
-        "allow_other", "threads",
+        "allow_other", "account_groups", "threads",
     }  # fmt: skip
