@@ -40,7 +40,9 @@ impl Askers {
     }
 
     pub fn end(&self, unique: u64) {
-        self.0.lock().waiting.remove(&unique);
+        let mut state = self.0.lock();
+        state.waiting.remove(&unique);
+        state.watched.remove(&unique);
     }
 
     /// Look at who waits for this request, until it is answered.
