@@ -1,8 +1,6 @@
 """Rights by a supplementary group, asked by processes whose groups the mount cannot see: it runs in a pid name space of its own."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,30 +11,23 @@ from pathlib import Path
 import pytest
 
 from mooseng_py.demo.harness import MOOSENG, Cluster, wait_until
+from tests.sharing.support import write_mount_config
 
 UID, GROUP = 41234, 41235
 SENTENCE = "run the mount in the pid name space of the host, or set account_groups"
 
-pytestmark = pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare(1) of util-linux")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes name spaces and acts as other users: needs root")
 
 
 @contextmanager
 def apart(cluster: Cluster, folder: Path, account_groups: bool) -> Iterator[tuple[Callable[[], int], Path]]:
     """A mount in pid and mount name spaces of its own, where user UID is in group GROUP. -> reads `file` there as a process
     of this pid name space that has the group, and the mount's log."""
-    point, config, log = folder / "mnt", folder / "mount.toml", folder / "log"
+    point, config, log = folder / "mnt", folder / "apart.toml", folder / "log"
     point.mkdir()
     for name, line in (("passwd", f"someone:x:{UID}:{UID}::/:/bin/sh"), ("group", f"some:x:{GROUP}:someone")):
         (folder / name).write_text(Path(f"/etc/{name}").read_text() + line + "\n")
-    settings = {
-        "role": "mount",
-        "name": "apart",
-        "http_listen": f"127.0.0.1:{9498 + cluster.port_offset}",
-        "masters": cluster.masters().split(","),
-        "mount_point": str(point),
-        "account_groups": account_groups,
-    }
-    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    write_mount_config(cluster, config, point, 9498, account_groups=account_groups)
     ours = " && ".join(f"mount --bind {folder}/{name} /etc/{name}" for name in ("passwd", "group"))
     shell = ["sh", "-c", f'{ours} && exec "$@"', "sh", *MOOSENG, "mount", "--config", str(config)]
     with log.open("wb") as output:

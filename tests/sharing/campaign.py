@@ -9,7 +9,6 @@ Without --seed it goes on with one seed after the other for --seconds.
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -25,7 +24,16 @@ from pathlib import Path
 
 from mooseng_py.demo.harness import MOOSENG, Cluster, NotYet, free_port_offset, wait_until
 from tests.sharing.history import BLOCK, Change, History, Look, Mark, Naming, found
-from tests.sharing.support import SERVERS, apart, away, kill_all, pid_of, restart_all, wait_until_copies_are_equal
+from tests.sharing.support import (
+    SERVERS,
+    apart,
+    away,
+    kill_all,
+    pid_of,
+    restart_all,
+    wait_until_copies_are_equal,
+    write_mount_config,
+)
 
 # Sessions of killed mounts end soon, so that their copies are settled within a round.
 SETTINGS = ("--set=master.session_timeout_ms=5000",)
@@ -383,14 +391,7 @@ def four_mounts(cluster: Cluster) -> Iterator[list[Path]]:
     """The cluster's three mounts, and one more beside them."""
     point, config = cluster.dir / "mnt-4", cluster.dir / "client-4.toml"
     point.mkdir(exist_ok=True)
-    settings = {
-        "role": "mount",
-        "name": "client-4",
-        "http_listen": f"127.0.0.1:{9499 + cluster.port_offset}",
-        "masters": cluster.masters().split(","),
-        "mount_point": str(point),
-    }
-    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    write_mount_config(cluster, config, point, 9499)
     with config.with_suffix(".log").open("ab") as log:
         daemon = subprocess.Popen([*MOOSENG, "mount", "--config", str(config)], stdout=log, stderr=log)
     try:

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import functools
 import itertools
+import json
 import multiprocessing
 import os
 import shutil
@@ -367,6 +368,19 @@ def wait_until_copies_are_equal(cluster: Cluster, name: str, length: int, *, tim
 
 
 # ---- servers that come and go -----------------------------------------------------------------------------------------------
+def write_mount_config(cluster: Cluster, path: Path, point: Path, http_port: int, **more: object) -> None:
+    """The configuration of one more mount beside the cluster's own, named as its file."""
+    settings = {
+        "role": "mount",
+        "name": path.stem,
+        "http_listen": f"127.0.0.1:{http_port + cluster.port_offset}",
+        "masters": cluster.masters().split(","),
+        "mount_point": str(point),
+        **more,
+    }
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+
+
 def pid_of(cluster: Cluster, name: str) -> int:
     return int(cluster.node(name)["pid"])
 

@@ -13,7 +13,6 @@ use crate::attributes::{attributes, entry_of, file_mode};
 use crate::core::Core;
 use crate::files::Opened;
 use crate::metrics::Operation;
-use crate::names::Changes;
 
 /// Until leases exist the kernel may remember no attributes.
 const NOT_AT_ALL: Duration = Duration::ZERO;
@@ -108,7 +107,7 @@ impl FileSystem for Adapter {
         match request.operation {
             Asked::Lookup { name } => self.lookup(&request, name, reply),
             Asked::GetAttr { .. } => self.getattr(&request, reply),
-            Asked::SetAttr(wanted) => self.setattr(&request, &wanted, reply),
+            Asked::SetAttr(changes) => self.setattr(&request, changes, reply),
             Asked::ReadLink => self.readlink(&request, reply),
             Asked::MkNod { name, mode, rdev, .. } => self.mknod(&request, name, (mode, rdev), reply),
             Asked::MkDir { name, mode, .. } => self.mkdir(&request, name, mode, reply),
@@ -160,10 +159,8 @@ impl Adapter {
         self.core.run(Operation::GetAttr, request.pid, reply, work, attr);
     }
 
-    fn setattr(&self, request: &Request<'_>, wanted: &kernel::SetAttr, reply: Replier) {
+    fn setattr(&self, request: &Request<'_>, changes: kernel::SetAttr, reply: Replier) {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
-        let kernel::SetAttr { mode, uid, gid, size, atime, mtime, handle, .. } = *wanted;
-        let changes = Changes { mode, uid, gid, size, atime, mtime, handle };
         let work = async move { core.setattr(creds, inode, changes).await };
         self.core.run(Operation::SetAttr, request.pid, reply, work, attr);
     }

@@ -1,13 +1,12 @@
 //! What is at a mount point: the checks before mounting, the state while mounted, and the ways to unmount.
 //! Every call here may block on a dead server; run them where blocking is allowed and with a deadline outside.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::{Error, Result};
+use kernel::umount2;
 
 /// f_type of a FUSE file system. Source: statfs(2).
 const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
@@ -71,15 +70,6 @@ pub fn detach(path: &Path) -> io::Result<()> {
 /// Cut the connection of a detached mount: whatever still uses it gets ENOTCONN instead of waiting for ever.
 pub fn abort((_, minor): (u32, u32)) -> io::Result<()> {
     std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1")
-}
-
-fn umount2(path: &Path, flags: i32) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `path` is a NUL-terminated string that outlives the call.
-    match unsafe { libc::umount2(path.as_ptr(), flags) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn refuse(errno: i32, path: &Path, why: &str) -> Error {

@@ -1,24 +1,12 @@
 //! Requests about names and attributes: each builds one operation of the schema and hands its reply back.
 
 use base::{Error, Result};
-use kernel::SetTime;
+use kernel::SetAttr;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Attr, Credentials, NameReply};
 
 use crate::attributes::wanted_time;
 use crate::core::Core;
-
-/// What setattr may carry.
-#[derive(Debug, Default)]
-pub struct Changes {
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub size: Option<u64>,
-    pub atime: Option<SetTime>,
-    pub mtime: Option<SetTime>,
-    pub handle: Option<u64>,
-}
 
 impl Core {
     /// The attributes that an operation answers with, as this mount sees them.
@@ -48,7 +36,7 @@ impl Core {
         attr
     }
 
-    pub async fn setattr(&self, creds: Credentials, inode: u64, changes: Changes) -> Result<Attr> {
+    pub async fn setattr(&self, creds: Credentials, inode: u64, changes: SetAttr) -> Result<Attr> {
         let (atime_ns, atime_now) = wanted_time(changes.atime);
         let (mtime_ns, mtime_now) = wanted_time(changes.mtime);
         let set = proto::SetAttr {

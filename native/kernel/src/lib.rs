@@ -19,7 +19,7 @@ pub use attributes::{Attributes, Entry, Lock, Opened, StatFs, Statx, Time};
 pub use device::Device;
 pub use init::{Granted, Wanted};
 pub use listing::Listing;
-pub use mount::{MountOptions, Mounted, mount};
+pub use mount::{MountOptions, Mounted, mount, umount2};
 pub use notify::Notifier;
 pub use operation::{CopyRange, Forgets, LockRequest, Operation, SetAttr, SetTime};
 pub use reply::{Replier, Waiter};

@@ -194,7 +194,8 @@ impl Drop for Mounted {
     }
 }
 
-fn umount2(path: &Path, flags: i32) -> io::Result<()> {
+/// umount2(2).
+pub fn umount2(path: &Path, flags: i32) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
     match unsafe { libc::umount2(path.as_ptr(), flags) } {
