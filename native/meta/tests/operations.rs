@@ -5,8 +5,9 @@ mod common;
 use common::World;
 use prost::Message;
 use wire::op::{Kind, TABLE};
-use wire::proto::NameRequest;
+use wire::proto::admin_command::Op as Admin;
 use wire::proto::name_request::Op;
+use wire::proto::{NameRequest, RaiseLevel};
 
 /// The operation of this number with nothing in it.
 fn empty(number: u32) -> Op {
@@ -24,7 +25,15 @@ fn is_unknown(outcome: Result<wire::proto::NameReply, i32>) -> bool {
 fn every_change_is_carried_out_and_nothing_else_is() {
     for row in TABLE {
         let mut world = World::new();
+        world.admin(Admin::RaiseLevel(RaiseLevel { level: wire::level::LEVEL })).unwrap();
         assert_eq!(is_unknown(world.name(empty(row.number))), row.kind != Kind::Change, "{}", row.name);
+    }
+}
+
+#[test]
+fn what_a_later_level_brought_is_refused_below_it() {
+    for row in TABLE.iter().filter(|row| row.level > wire::level::FIRST) {
+        assert!(is_unknown(World::new().name(empty(row.number))), "{}", row.name);
     }
 }
 
