@@ -64,7 +64,8 @@ class Role(Generic[ConfigT]):
     `stop_timeout_s`: a clean stop that takes longer is cut off. `prepare` runs before the node starts. `serve` puts the
     pages on `http_listen` (Raises: OSError), before everything else and until everything else has stopped. `start_anew`
     judges the native status: why the daemon must begin again from the start, or nothing. `failed` too: why it cannot go
-    on at all; the daemon is not alive then, and ends with exit code 1 for whoever supervises it.
+    on at all; the daemon is not alive then, and ends with exit code 1 for whoever supervises it. `in_the_way`: why it must
+    not stop now; a signal to stop is refused with that sentence.
     """
 
     model: type[ConfigT]
@@ -78,6 +79,7 @@ class Role(Generic[ConfigT]):
     )
     start_anew: Callable[[dict[str, Any]], str] = field(default=lambda status: "")
     failed: Callable[[dict[str, Any]], str] = field(default=lambda status: "")
+    in_the_way: Callable[[ConfigT], str] = field(default=lambda config: "")
 
 
 def start_node(config: DaemonConfig, besides: Mapping[str, Any] | None = None) -> NativeObject:
@@ -126,7 +128,7 @@ class _Daemon(Generic[ConfigT]):
             return 1
         starter = threading.Thread(target=self._start, name="start", daemon=True)
         starter.start()
-        received = signal.sigwait((*_SIGNALS, _ANEW))
+        received = self._told_to_stop()
         self.stopping.set()
         threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
         if self.failure is None:
@@ -145,6 +147,15 @@ class _Daemon(Generic[ConfigT]):
         if received == _ANEW and not signal.sigpending() & set(_SIGNALS):
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         return 0 if clean else 1
+
+    def _told_to_stop(self) -> int:
+        """Wait for a signal that ends the daemon, or has it begin anew."""
+        while True:
+            received = signal.sigwait((*_SIGNALS, _ANEW))
+            must = self.node is None or self.failure is not None or received == _ANEW
+            if must or not (reason := self.role.in_the_way(self.config)):
+                return received
+            self.log.error(f"not stopped: {reason}")
 
     def _start(self) -> None:
         """Start the native node, again and again while its peers are not there yet."""

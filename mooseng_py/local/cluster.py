@@ -94,6 +94,7 @@ class LocalCluster:
         identity = self.layout.read()
         node = self._node(identity, name)
         with self.layout.locked():
+            self._require_nothing_on([node])
             self._stop([node], node.stop_grace_s)
             require_free([node])
             masters = identity.spec().masters
@@ -126,6 +127,7 @@ class LocalCluster:
         stubborn: list[str] = []
         with self.layout.locked():
             spec = identity.spec()
+            self._require_nothing_on(spec.clients)
             for nodes in filter(None, (identity.services(), spec.clients, spec.chunkservers, spec.masters)):
                 stubborn += self._stop(nodes, nodes[0].stop_grace_s)
             if purge:
@@ -260,6 +262,16 @@ class LocalCluster:
                 )
             if waiting:
                 time.sleep(_POLL_S)
+
+    def _require_nothing_on(self, nodes: Iterable[NodeSpec]) -> None:
+        """Raises: LocalError when something is built on the mount of one that runs: it would lose data."""
+        for node in nodes:
+            if (
+                node.role == "client"
+                and self._runs(node)
+                and (reason := mountpoint.in_the_way(self.layout.mount(node)))
+            ):
+                raise LocalError(f"{node.name} is in use, nothing was stopped: {reason}")
 
     def _stop(self, nodes: Iterable[NodeSpec], timeout_s: float) -> list[str]:
         """Stop these nodes, detach what they left mounted; names of those that had to be killed."""

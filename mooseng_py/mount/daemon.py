@@ -117,7 +117,19 @@ def start(config: MountConfig) -> NativeObject:
     return native.Client(client_settings(config, name=config.name or "mount", cluster_id=config.cluster_id))
 
 
-ROLE = Role(model=MountConfig, start=start, readiness=readiness, stop_timeout_s=18.0, prepare=prepare)
+def in_the_way(config: MountConfig) -> str:
+    """What is built on the mount and would lose data with it."""
+    return mountpoint.in_the_way(config.mount_point) if config.mount_point else ""
+
+
+ROLE = Role(
+    model=MountConfig,
+    start=start,
+    readiness=readiness,
+    stop_timeout_s=18.0,
+    prepare=prepare,
+    in_the_way=in_the_way,
+)
 
 
 def main(arguments: Sequence[str]) -> int:

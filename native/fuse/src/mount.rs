@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::time::Deadline;
 use base::{Error, Result};
 use client::Engine;
-use kernel::{MountOptions, Mounted, Session};
+use kernel::{MountOptions, Mounted, Session, Way};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -22,7 +22,9 @@ use crate::mount_point;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a busy mount is asked to go before it is detached with whatever still uses it.
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);
-const BUSY_RETRY: Duration = Duration::from_millis(100);
+const BUSY_RETRY: Duration = Duration::from_millis(200);
+/// Of one try, which may have to wait for requests in progress.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 /// How long requests in progress may take after the mount is gone from the tree.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough to keep several chunk fetches under way; the kernel's usual 128 KiB allow none.
@@ -55,8 +57,7 @@ pub fn default_threads() -> usize {
 /// What the kernel knows of, and the threads that answer it.
 struct Served {
     session: Session,
-    /// Dropped, it unmounts.
-    _mounted: Mounted,
+    mounted: Mounted,
 }
 
 /// A mounted file system. Dropping it unmounts too, but only `stop` waits and tells.
@@ -79,7 +80,7 @@ impl Mount {
             let mount_point = mount_point::prepare(&wanted)?;
             let served = kernel::mount(&mount_point, &options).and_then(|mounted| {
                 let session = Session::start(mounted.device().clone(), adapter, &WANTED, threads)?;
-                Ok(Served { session, _mounted: mounted })
+                Ok(Served { session, mounted })
             });
             let served = served.map_err(|error| {
                 mount_point::about(&mount_point, "mounting (is /dev/fuse there and allowed?)", error)
@@ -133,21 +134,8 @@ impl Mount {
     /// Unmount: politely, and detached when it stays busy. Requests in progress end first; the engine stays open.
     pub async fn stop(&self) -> Result<()> {
         let Some(served) = self.session.lock().take() else { return Ok(()) };
-        let outcome = self.unmount(&served.session).await;
+        let outcome = self.unmount(&Arc::new(served)).await;
         self.core.notices.stop();
-        match &outcome {
-            // Dropping asks fusermount where root is needed, which may block. It joins no thread: one that the kernel
-            // never lets go must not hold up the node's end.
-            Ok(Unmounted::Here) => {
-                blocking(&self.mount_point, BUSY_PATIENCE, move || {
-                    drop(served);
-                    Ok(())
-                })
-                .await?;
-            }
-            // Dropping would unmount whatever is at that path by now.
-            Ok(Unmounted::Detached) | Err(_) => std::mem::forget(served),
-        }
         let left = self.core.drained(DRAIN_TIMEOUT).await;
         if left > 0 {
             tracing::warn!(left, "requests were still in progress when the mount ended");
@@ -157,29 +145,37 @@ impl Mount {
         Ok(())
     }
 
-    async fn unmount(&self, session: &Session) -> Result<Unmounted> {
-        if session.is_finished() {
-            return Ok(Unmounted::Here);
-        }
+    async fn unmount(&self, served: &Arc<Served>) -> Result<()> {
         let deadline = Deadline::after(BUSY_PATIENCE);
         loop {
-            let path = self.mount_point.clone();
-            let tried = blocking(&self.mount_point, BUSY_PATIENCE, move || Ok(mount_point::unmount(&path))).await;
-            match tried.map(|result| result.map_err(|error| error.raw_os_error())) {
-                // Done; or somebody was faster; or, not being root, fusermount is to do it.
-                Ok(Ok(()) | Err(Some(libc::EINVAL | libc::ENOENT | libc::EPERM))) => return Ok(Unmounted::Here),
-                _ if deadline.passed() => break,
-                _ => tokio::time::sleep(BUSY_RETRY).await,
+            match self.try_to_unmount(served, Way::Unused).await {
+                Ok(()) => return Ok(()),
+                Err(error) if deadline.passed() => {
+                    tracing::warn!(%error, "still in use; detaching it");
+                    break;
+                }
+                Err(_) => tokio::time::sleep(BUSY_RETRY).await,
             }
         }
-        tracing::warn!(mount_point = %self.mount_point.display(), "still in use; detaching it");
-        let (path, device) = (self.mount_point.clone(), self.device);
-        blocking(&self.mount_point, BUSY_PATIENCE, move || {
-            mount_point::detach(&path).map_err(|error| mount_point::about(&path, "detaching it", error))?;
-            if let Err(error) = mount_point::abort(device) {
-                tracing::debug!(%error, "the detached mount's connection stays until this process ends");
-            }
-            Ok(Unmounted::Detached)
+        let detached = self.try_to_unmount(served, Way::Lazily).await;
+        // What still uses it, and whoever waits for its end, is told that it is gone.
+        if let Err(error) = mount_point::abort(self.device) {
+            tracing::debug!(%error, "the detached mount's connection stays until this process ends");
+        }
+        if detached.is_err() {
+            // Dropped, it would try once more, and wait.
+            std::mem::forget(served.clone());
+        }
+        detached
+    }
+
+    async fn try_to_unmount(&self, served: &Arc<Served>, way: Way) -> Result<()> {
+        let (path, served) = (self.mount_point.clone(), served.clone());
+        blocking(&self.mount_point, 2 * UNMOUNT_LIMIT, move || {
+            served
+                .mounted
+                .unmount(way, UNMOUNT_LIMIT)
+                .map_err(|error| mount_point::about(&path, "unmounting it", error))
         })
         .await
     }
@@ -198,11 +194,6 @@ impl Mount {
         metrics.push(("mooseng_fuse_open_files", Vec::new(), self.core.files.count() as f64));
         metrics
     }
-}
-
-enum Unmounted {
-    Here,
-    Detached,
 }
 
 impl MountConfig {

@@ -4,10 +4,13 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base::{Error, Result};
-use kernel::umount2;
+use kernel::Way;
 
+/// What uses a dead mount has been told so by the kernel: this is short.
+const DETACH_LIMIT: Duration = Duration::from_secs(5);
 /// f_type of a FUSE file system. Source: statfs(2).
 const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
 
@@ -15,7 +18,8 @@ const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
 pub fn prepare(path: &Path) -> Result<PathBuf> {
     if std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)) {
         tracing::warn!(mount_point = %path.display(), "a dead mount was left here; detaching it");
-        detach(path).map_err(|error| about(path, "detaching the dead mount that was left here", error))?;
+        kernel::unmount(path, Way::Lazily, DETACH_LIMIT)
+            .map_err(|error| about(path, "detaching the dead mount that was left here", error))?;
     }
     let found = std::fs::metadata(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT) => refuse(libc::ENOENT, path, "does not exist; create the directory first"),
@@ -57,17 +61,7 @@ pub fn raise_read_ahead((major, minor): (u32, u32), kib: u32) {
     }
 }
 
-/// Unmount; EBUSY while something is open or somebody's working directory is inside.
-pub fn unmount(path: &Path) -> io::Result<()> {
-    umount2(path, libc::UMOUNT_NOFOLLOW)
-}
-
-/// Take the mount out of the tree now; it ends with its last open file.
-pub fn detach(path: &Path) -> io::Result<()> {
-    umount2(path, libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH)
-}
-
-/// Cut the connection of a detached mount: whatever still uses it gets ENOTCONN instead of waiting for ever.
+/// Cut the connection of a mount: whatever still uses it gets ENOTCONN instead of waiting for ever. Needs root.
 pub fn abort((_, minor): (u32, u32)) -> io::Result<()> {
     std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1")
 }

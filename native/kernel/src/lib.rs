@@ -14,14 +14,16 @@ mod parse;
 mod reply;
 mod request;
 mod serve;
+mod unmount;
 
 pub use attributes::{Attributes, Entry, Lock, Opened, StatFs, Statx, Time};
 pub use device::Device;
 pub use init::{Granted, Wanted};
 pub use listing::Listing;
-pub use mount::{MountOptions, Mounted, mount, umount2};
+pub use mount::{MountOptions, Mounted, mount};
 pub use notify::Notifier;
 pub use operation::{CopyRange, Forgets, LockRequest, Operation, SetAttr, SetTime};
 pub use reply::{Replier, Waiter};
 pub use request::{Dialect, Extensions, Malformed, Request};
 pub use serve::{FileSystem, Session};
+pub use unmount::{Way, unmount};

@@ -10,14 +10,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::device::Device;
+use crate::unmount::{Way, unmount};
 
 /// The helper reads from this variable which descriptor its answer goes to.
 const ANSWER_FD: &str = "_FUSE_COMMFD";
 /// Names another helper than those on the path.
 const HELPER_PATH: &str = "FUSERMOUNT_PATH";
 const HELPERS: [&str; 4] = ["fusermount3", "fusermount", "/bin/fusermount3", "/bin/fusermount"];
+/// For unmounting what is dropped.
+const DROP_LIMIT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Default)]
 pub struct MountOptions {
@@ -36,6 +41,8 @@ pub struct MountOptions {
 pub struct Mounted {
     path: PathBuf,
     device: Arc<Device>,
+    /// Out of the tree: what is at its path now is another's.
+    taken: AtomicBool,
 }
 
 /// Mount at `path`. The kernel's first request waits in the device then, and everybody who looks at `path` waits for
@@ -47,7 +54,7 @@ pub fn mount(path: &Path, options: &MountOptions) -> io::Result<Mounted> {
         Err(error) if is_forbidden(&error) => mount_by_helper(&path, options)?,
         outcome => outcome?,
     };
-    Ok(Mounted { path, device: Arc::new(device) })
+    Ok(Mounted { path, device: Arc::new(device), taken: AtomicBool::new(false) })
 }
 
 fn is_forbidden(error: &io::Error) -> bool {
@@ -118,7 +125,7 @@ fn mount_by_helper(path: &Path, options: &MountOptions) -> io::Result<Device> {
     })
 }
 
-fn with_helper(start: impl Fn(&mut Command) -> io::Result<Child>) -> io::Result<Child> {
+pub(crate) fn with_helper(start: impl Fn(&mut Command) -> io::Result<Child>) -> io::Result<Child> {
     if let Some(helper) = std::env::var_os(HELPER_PATH) {
         return start(&mut Command::new(helper));
     }
@@ -132,7 +139,7 @@ fn with_helper(start: impl Fn(&mut Command) -> io::Result<Child>) -> io::Result<
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-fn last_words(child: &mut Child) -> io::Result<String> {
+pub(crate) fn last_words(child: &mut Child) -> io::Result<String> {
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         stderr.read_to_string(&mut said)?;
@@ -164,43 +171,26 @@ impl Mounted {
         &self.device
     }
 
-    /// Take it out of the tree; EBUSY while it is in use. What somebody else has mounted there since is left alone.
-    pub fn unmount(&self) -> io::Result<()> {
-        if !self.device.is_connected() {
+    /// Take it out of the tree. What somebody else has mounted there since is left alone.
+    pub fn unmount(&self, way: Way, limit: Duration) -> io::Result<()> {
+        if self.taken.load(Ordering::Acquire) || !self.device.is_connected() {
             return Ok(());
         }
-        match umount2(&self.path, libc::UMOUNT_NOFOLLOW) {
-            Err(error) if is_forbidden(&error) => self.unmount_by_helper(),
-            outcome => outcome,
+        match unmount(&self.path, way, limit) {
+            // Somebody was faster.
+            Err(_) if !self.device.is_connected() => {}
+            outcome => outcome?,
         }
-    }
-
-    fn unmount_by_helper(&self) -> io::Result<()> {
-        let start = |command: &mut Command| {
-            command.args(["-u", "-q", "-z", "--"]).arg(&self.path);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
-        };
-        let mut child = with_helper(start)?;
-        let said = last_words(&mut child)?;
-        if child.wait()?.success() { Ok(()) } else { Err(io::Error::other(said)) }
+        self.taken.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if let Err(error) = self.unmount() {
+        if let Err(error) = self.unmount(Way::Unused, DROP_LIMIT) {
             tracing::warn!(mount_point = %self.path.display(), %error, "unmounting failed");
         }
-    }
-}
-
-/// umount2(2).
-pub fn umount2(path: &Path, flags: i32) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `path` is a NUL-terminated string that outlives the call.
-    match unsafe { libc::umount2(path.as_ptr(), flags) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use kernel::abi::{ROOT_INODE, fopen, init};
 use kernel::{
     Attributes, Entry, FileSystem, Listing, MountOptions, Mounted, Opened, Operation, Replier, Request, Session,
-    SetTime, Statx, Time, Wanted, mount,
+    SetTime, Statx, Time, Wanted, Way, mount,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -247,7 +247,7 @@ fn files_are_listed_and_read_until_the_mount_is_gone() {
     names.sort();
     assert_eq!(names, ["broken", "file", "slow"]);
     assert!(!here.session.is_finished());
-    here.mounted.take().unwrap().unmount().unwrap();
+    here.mounted.take().unwrap().unmount(Way::Unused, PATIENCE).unwrap();
     here.small.until_told("destroyed");
     assert_eq!(shown(&here.dir), None);
     while !here.session.is_finished() {
@@ -307,7 +307,7 @@ fn mount_as_a_user(dir: &Path) {
     assert!(line.starts_with("small ") && line.contains(" fuse.tiny rw,nosuid,nodev,"), "{line}");
     assert!(line.contains("user_id=65534,group_id=65534"), "{line}");
     assert_eq!(fs::read(dir.join("file")).unwrap(), CONTENT);
-    mounted.unmount().unwrap();
+    mounted.unmount(Way::Unused, PATIENCE).unwrap();
     small.until_told("destroyed");
     let refused =
         mount(dir, &MountOptions { source: "small".to_string(), allow_other: true, ..MountOptions::default() });
@@ -470,15 +470,19 @@ fn unmounting_leaves_alone_what_others_mounted_at_that_place_since() {
     let other = mount(&here.dir, &MountOptions { source: "other".to_string(), ..MountOptions::default() }).unwrap();
     drop(here.mounted.take());
     assert!(shown(&here.dir).unwrap().starts_with("other "));
-    other.unmount().unwrap();
+    other.unmount(Way::Unused, PATIENCE).unwrap();
 }
 
 #[test]
 fn a_mount_in_use_is_not_taken_out_of_the_tree() {
     let Some(here) = Here::start() else { return };
     let file = File::open(here.path("file")).unwrap();
-    let busy = here.mounted.as_ref().unwrap().unmount().unwrap_err();
-    assert_eq!(busy.raw_os_error(), Some(libc::EBUSY));
-    assert!(here.session.device().is_connected());
+    let mounted = here.mounted.as_ref().unwrap();
+    let busy = mounted.unmount(Way::Unused, PATIENCE).unwrap_err();
+    assert!(busy.to_string().contains("busy"), "{busy}");
+    assert!(shown(&here.dir).is_some() && here.session.device().is_connected());
+    mounted.unmount(Way::Lazily, PATIENCE).unwrap();
+    assert!(shown(&here.dir).is_none() && here.session.device().is_connected(), "it lives as long as the file");
     drop(file);
+    here.small.until_told("destroyed");
 }

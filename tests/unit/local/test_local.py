@@ -194,6 +194,34 @@ def test_a_plain_directory_is_no_mount_and_is_never_unmounted(tmp_path: Path) ->
     assert mountpoint.mounted_type("/proc") == "proc"
 
 
+def test_what_is_mounted_below_is_in_the_way_also_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    above = next(above for mount in mountpoint._mounts() if (above := os.path.dirname(mount.path)) != "/")
+    assert "is mounted below" in mountpoint.in_the_way(above)
+    assert "is mounted below" in mountpoint.in_the_way(tmp_path / "link" / above[1:])
+    assert mountpoint.mounted_type(tmp_path / "link" / "proc") == "proc"
+    assert mountpoint.in_the_way(tmp_path) == ""
+
+
+def test_an_unmounting_that_does_not_come_to_its_end_is_given_up_and_the_connection_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program that stands for umount waits as one does that the kernel holds."""
+    waits = tmp_path / "umount"
+    waits.write_text("#!/bin/sh\nexec sleep 30\n")
+    waits.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(mountpoint, "_UMOUNT_TIMEOUT_S", 0.05)
+    mount = mountpoint._Mount(str(tmp_path / "mnt"), "fuse", 77)
+    monkeypatch.setattr(mountpoint, "_mounts", lambda: [mount])
+    cut: list[int] = []
+    monkeypatch.setattr(mountpoint, "_abort", cut.append)
+    with pytest.raises(OSError, match="still mounted"):
+        mountpoint.detach(tmp_path / "mnt")
+    assert set(cut) == {77}
+
+
 def test_a_protected_mount_point_takes_no_files(tmp_path: Path) -> None:
     point = tmp_path / "mount point"
     point.mkdir()
