@@ -21,7 +21,7 @@ LIMITS: dict[str, dict[str, tuple[int, int, int | None]]] = {
         "election_min_ms": (50, 60000, 500),
         "heartbeat_ms": (10, 5000, 100),
         "inline_limit_bytes": (0, 65536, 8192),
-        "level": (1, 2, 2),
+        "level": (1, 3, 3),
         "min_copies": (1, 7, 2),
         "node_id": (1, 255, None),
         "segment_bytes": (1048576, 1073741824, 67108864),

@@ -12,8 +12,8 @@ from mooseng_py.native import method
 from mooseng_py.observe.logs import Log
 from mooseng_py.proto.cluster_pb2 import ClusterView, Intents, IntentsReply, ViewRequest
 
-from .planners import HealingBudget, PlannerSettings, plan
-from .planners.plan import is_empty
+from .policy import HealingBudget, PlannerSettings, plan
+from .policy.plan import is_empty
 
 if TYPE_CHECKING:
     from mooseng_py.native import Node

@@ -650,30 +650,34 @@ class FileInfo(_message.Message):
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[_name_pb2.Attr, _Mapping]] = ..., is_inline: _Optional[bool] = ..., chunks: _Optional[_Iterable[_Union[ChunkPlace, _Mapping]]] = ...) -> None: ...
 
 class Intents(_message.Message):
-    __slots__ = ("expected_term", "weights", "heal", "drop", "delete", "healing")
+    __slots__ = ("expected_term", "weights", "heal", "drop", "delete", "policy")
     EXPECTED_TERM_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     HEAL_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
-    HEALING_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     expected_term: int
     weights: _containers.RepeatedCompositeFieldContainer[ServerWeight]
     heal: _containers.RepeatedCompositeFieldContainer[HealIntent]
     drop: _containers.RepeatedCompositeFieldContainer[DropIntent]
     delete: _containers.RepeatedCompositeFieldContainer[DeleteIntent]
-    healing: HealPolicy
-    def __init__(self, expected_term: _Optional[int] = ..., weights: _Optional[_Iterable[_Union[ServerWeight, _Mapping]]] = ..., heal: _Optional[_Iterable[_Union[HealIntent, _Mapping]]] = ..., drop: _Optional[_Iterable[_Union[DropIntent, _Mapping]]] = ..., delete: _Optional[_Iterable[_Union[DeleteIntent, _Mapping]]] = ..., healing: _Optional[_Union[HealPolicy, _Mapping]] = ...) -> None: ...
+    policy: LeaderPolicy
+    def __init__(self, expected_term: _Optional[int] = ..., weights: _Optional[_Iterable[_Union[ServerWeight, _Mapping]]] = ..., heal: _Optional[_Iterable[_Union[HealIntent, _Mapping]]] = ..., drop: _Optional[_Iterable[_Union[DropIntent, _Mapping]]] = ..., delete: _Optional[_Iterable[_Union[DeleteIntent, _Mapping]]] = ..., policy: _Optional[_Union[LeaderPolicy, _Mapping]] = ...) -> None: ...
 
-class HealPolicy(_message.Message):
-    __slots__ = ("delay_ms", "per_server", "running")
-    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
-    PER_SERVER_FIELD_NUMBER: _ClassVar[int]
-    RUNNING_FIELD_NUMBER: _ClassVar[int]
-    delay_ms: int
-    per_server: int
-    running: int
-    def __init__(self, delay_ms: _Optional[int] = ..., per_server: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+class LeaderPolicy(_message.Message):
+    __slots__ = ("heal_delay_ms", "heals_per_server", "heals_running", "expired_at_once", "purged_at_once")
+    HEAL_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    HEALS_PER_SERVER_FIELD_NUMBER: _ClassVar[int]
+    HEALS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    PURGED_AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    heal_delay_ms: int
+    heals_per_server: int
+    heals_running: int
+    expired_at_once: int
+    purged_at_once: int
+    def __init__(self, heal_delay_ms: _Optional[int] = ..., heals_per_server: _Optional[int] = ..., heals_running: _Optional[int] = ..., expired_at_once: _Optional[int] = ..., purged_at_once: _Optional[int] = ...) -> None: ...
 
 class HealIntent(_message.Message):
     __slots__ = ("chunk_id", "version", "source", "target")

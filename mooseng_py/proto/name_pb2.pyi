@@ -26,7 +26,7 @@ FILE_CHARACTER_DEVICE: FileKind
 FILE_BLOCK_DEVICE: FileKind
 
 class Attr(_message.Message):
-    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent", "rdev")
+    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent", "rdev", "has_xattr", "has_acl")
     INODE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,8 @@ class Attr(_message.Message):
     DATA_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     RDEV_FIELD_NUMBER: _ClassVar[int]
+    HAS_XATTR_FIELD_NUMBER: _ClassVar[int]
+    HAS_ACL_FIELD_NUMBER: _ClassVar[int]
     inode: int
     generation: int
     kind: FileKind
@@ -57,7 +59,9 @@ class Attr(_message.Message):
     data_version: int
     parent: int
     rdev: int
-    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ..., rdev: _Optional[int] = ...) -> None: ...
+    has_xattr: bool
+    has_acl: bool
+    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ..., rdev: _Optional[int] = ..., has_xattr: _Optional[bool] = ..., has_acl: _Optional[bool] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -141,18 +145,34 @@ class StatFs(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetXattr(_message.Message):
+    __slots__ = ("inode", "name")
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    name: bytes
+    def __init__(self, inode: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
+
+class ListXattr(_message.Message):
+    __slots__ = ("inode",)
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    def __init__(self, inode: _Optional[int] = ...) -> None: ...
+
 class MkDir(_message.Message):
-    __slots__ = ("parent", "name", "mode")
+    __slots__ = ("parent", "name", "mode", "full_mode")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    FULL_MODE_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ...) -> None: ...
+    full_mode: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., full_mode: _Optional[int] = ...) -> None: ...
 
 class Create(_message.Message):
-    __slots__ = ("parent", "name", "mode", "exclusive", "read", "write", "truncate")
+    __slots__ = ("parent", "name", "mode", "exclusive", "read", "write", "truncate", "full_mode")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +180,7 @@ class Create(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     WRITE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    FULL_MODE_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
@@ -167,7 +188,8 @@ class Create(_message.Message):
     read: bool
     write: bool
     truncate: bool
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., exclusive: _Optional[bool] = ..., read: _Optional[bool] = ..., write: _Optional[bool] = ..., truncate: _Optional[bool] = ...) -> None: ...
+    full_mode: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., exclusive: _Optional[bool] = ..., read: _Optional[bool] = ..., write: _Optional[bool] = ..., truncate: _Optional[bool] = ..., full_mode: _Optional[int] = ...) -> None: ...
 
 class Unlink(_message.Message):
     __slots__ = ("parent", "name")
@@ -196,18 +218,20 @@ class Symlink(_message.Message):
     def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., target: _Optional[bytes] = ...) -> None: ...
 
 class MakeNode(_message.Message):
-    __slots__ = ("parent", "name", "mode", "kind", "rdev")
+    __slots__ = ("parent", "name", "mode", "kind", "rdev", "full_mode")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     RDEV_FIELD_NUMBER: _ClassVar[int]
+    FULL_MODE_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
     kind: FileKind
     rdev: int
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., rdev: _Optional[int] = ...) -> None: ...
+    full_mode: int
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., rdev: _Optional[int] = ..., full_mode: _Optional[int] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("inode", "parent", "name")
@@ -232,6 +256,26 @@ class Rename(_message.Message):
     target_name: bytes
     flags: int
     def __init__(self, source_parent: _Optional[int] = ..., source_name: _Optional[bytes] = ..., target_parent: _Optional[int] = ..., target_name: _Optional[bytes] = ..., flags: _Optional[int] = ...) -> None: ...
+
+class SetXattr(_message.Message):
+    __slots__ = ("inode", "name", "value", "flags")
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    name: bytes
+    value: bytes
+    flags: int
+    def __init__(self, inode: _Optional[int] = ..., name: _Optional[bytes] = ..., value: _Optional[bytes] = ..., flags: _Optional[int] = ...) -> None: ...
+
+class RemoveXattr(_message.Message):
+    __slots__ = ("inode", "name")
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    name: bytes
+    def __init__(self, inode: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
 
 class SetAttr(_message.Message):
     __slots__ = ("inode", "mode", "uid", "gid", "size", "atime_ns", "mtime_ns", "atime_now", "mtime_now", "by_handle")
@@ -360,7 +404,7 @@ class CloseSession(_message.Message):
     def __init__(self) -> None: ...
 
 class NameRequest(_message.Message):
-    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants", "make_node")
+    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "get_xattr", "list_xattr", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants", "make_node", "set_xattr", "remove_xattr")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OP_ID_FIELD_NUMBER: _ClassVar[int]
     ACKED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +419,8 @@ class NameRequest(_message.Message):
     GET_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     RESOLVE_FIELD_NUMBER: _ClassVar[int]
     STATFS_FIELD_NUMBER: _ClassVar[int]
+    GET_XATTR_FIELD_NUMBER: _ClassVar[int]
+    LIST_XATTR_FIELD_NUMBER: _ClassVar[int]
     MKDIR_FIELD_NUMBER: _ClassVar[int]
     CREATE_FIELD_NUMBER: _ClassVar[int]
     UNLINK_FIELD_NUMBER: _ClassVar[int]
@@ -392,6 +438,8 @@ class NameRequest(_message.Message):
     APPEND_BEGIN_FIELD_NUMBER: _ClassVar[int]
     RELEASE_GRANTS_FIELD_NUMBER: _ClassVar[int]
     MAKE_NODE_FIELD_NUMBER: _ClassVar[int]
+    SET_XATTR_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_XATTR_FIELD_NUMBER: _ClassVar[int]
     session: int
     op_id: int
     acked_below: int
@@ -406,6 +454,8 @@ class NameRequest(_message.Message):
     get_chunks: GetChunks
     resolve: Resolve
     statfs: StatFs
+    get_xattr: GetXattr
+    list_xattr: ListXattr
     mkdir: MkDir
     create: Create
     unlink: Unlink
@@ -423,7 +473,9 @@ class NameRequest(_message.Message):
     append_begin: AppendBegin
     release_grants: ReleaseGrants
     make_node: MakeNode
-    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ..., make_node: _Optional[_Union[MakeNode, _Mapping]] = ...) -> None: ...
+    set_xattr: SetXattr
+    remove_xattr: RemoveXattr
+    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattr: _Optional[_Union[ListXattr, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ..., make_node: _Optional[_Union[MakeNode, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ...) -> None: ...
 
 class DirEntry(_message.Message):
     __slots__ = ("name", "inode", "kind", "cookie", "attr")
@@ -472,10 +524,10 @@ class FsStats(_message.Message):
     def __init__(self, total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., inodes: _Optional[int] = ..., free_inodes: _Optional[int] = ...) -> None: ...
 
 class NameReply(_message.Message):
-    __slots__ = ("error", "attr", "target", "entries", "end", "is_inline", "inline_data", "chunks", "statfs", "session", "session_timeout_ms", "created", "offset", "inline_limit")
+    __slots__ = ("error", "attr", "value", "entries", "end", "is_inline", "inline_data", "chunks", "statfs", "session", "session_timeout_ms", "created", "offset", "inline_limit")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ATTR_FIELD_NUMBER: _ClassVar[int]
-    TARGET_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     IS_INLINE_FIELD_NUMBER: _ClassVar[int]
@@ -489,7 +541,7 @@ class NameReply(_message.Message):
     INLINE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     attr: Attr
-    target: bytes
+    value: bytes
     entries: _containers.RepeatedCompositeFieldContainer[DirEntry]
     end: bool
     is_inline: bool
@@ -501,7 +553,7 @@ class NameReply(_message.Message):
     created: bool
     offset: int
     inline_limit: int
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ..., target: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[DirEntry, _Mapping]]] = ..., end: _Optional[bool] = ..., is_inline: _Optional[bool] = ..., inline_data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkInfo, _Mapping]]] = ..., statfs: _Optional[_Union[FsStats, _Mapping]] = ..., session: _Optional[int] = ..., session_timeout_ms: _Optional[int] = ..., created: _Optional[bool] = ..., offset: _Optional[int] = ..., inline_limit: _Optional[int] = ...) -> None: ...
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ..., value: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[DirEntry, _Mapping]]] = ..., end: _Optional[bool] = ..., is_inline: _Optional[bool] = ..., inline_data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkInfo, _Mapping]]] = ..., statfs: _Optional[_Union[FsStats, _Mapping]] = ..., session: _Optional[int] = ..., session_timeout_ms: _Optional[int] = ..., created: _Optional[bool] = ..., offset: _Optional[int] = ..., inline_limit: _Optional[int] = ...) -> None: ...
 
 class RenewSession(_message.Message):
     __slots__ = ("session", "open_inodes", "alive")

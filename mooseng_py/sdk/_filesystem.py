@@ -180,6 +180,7 @@ class FileSystem:
                         parent=directory,
                         name=name,
                         mode=permissions & ~self._umask,
+                        full_mode=permissions,
                         exclusive=exclusive,
                         read=read,
                         write=write,
@@ -271,13 +272,13 @@ class FileSystem:
             f_blocks=found.total_bytes // BLOCK_BYTES,
             f_bfree=free,
             f_bavail=free,
-            f_files=found.inodes + found.free_inodes,
+            f_files=found.inodes,
             f_ffree=found.free_inodes,
         )
 
     def readlink(self, path: StrPath) -> str | bytes:
         with Naming(path):
-            target = self._engine.ask(name_pb2.ReadLink(inode=self._resolve(path, follow=False).inode)).target
+            target = self._engine.ask(name_pb2.ReadLink(inode=self._resolve(path, follow=False).inode)).value
         return target if isinstance(shown(path), bytes) else os.fsdecode(target)
 
     # ---- directories -----------------------------------------------------------------------------------------------
@@ -342,7 +343,9 @@ class FileSystem:
         with Naming(path):
             parent, name = split(path, at_root=errno.EEXIST)
             self._engine.ask(
-                name_pb2.MkDir(parent=self._resolve(parent or b"/").inode, name=name, mode=mode & ~self._umask)
+                name_pb2.MkDir(
+                    parent=self._resolve(parent or b"/").inode, name=name, mode=mode & ~self._umask, full_mode=mode
+                )
             )
 
     def makedirs(self, path: StrPath, mode: int = 0o777, exist_ok: bool = False) -> None:
@@ -409,8 +412,11 @@ class FileSystem:
             return
         with Naming(path):
             parent, name = split(path, at_root=errno.EEXIST)
-            above, mode = self._resolve(parent or b"/").inode, stat.S_IMODE(mode) & ~self._umask
-            self._engine.ask(name_pb2.MakeNode(parent=above, name=name, mode=mode, kind=kind, rdev=device))
+            above, full = self._resolve(parent or b"/").inode, stat.S_IMODE(mode)
+            mode = full & ~self._umask
+            self._engine.ask(
+                name_pb2.MakeNode(parent=above, name=name, mode=mode, full_mode=full, kind=kind, rdev=device)
+            )
 
     def mkfifo(self, path: StrPath, mode: int = 0o666) -> None:
         self.mknod(path, stat.S_IFIFO | stat.S_IMODE(mode))
@@ -441,6 +447,39 @@ class FileSystem:
             self._set(path, follow_symlinks, atime_now=True, mtime_now=True)
         else:
             self._set(path, follow_symlinks, atime_ns=ns[0], mtime_ns=ns[1])
+
+    def getxattr(self, path: StrPath, attribute: str | bytes, *, follow_symlinks: bool = True) -> bytes:
+        """The value of an extended attribute, by its whole name, as os.getxattr. ENODATA: there is none for you."""
+        with Naming(path):
+            inode = self._resolve(path, follow=follow_symlinks).inode
+            return self._engine.ask(name_pb2.GetXattr(inode=inode, name=os.fsencode(attribute))).value
+
+    def setxattr(
+        self,
+        path: StrPath,
+        attribute: str | bytes,
+        value: Readable,
+        flags: int = 0,
+        *,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """`value`: bytes-like, at most 64 KiB. `flags`: os.XATTR_CREATE (EEXIST when there is one), os.XATTR_REPLACE (ENODATA when there is none)."""
+        with Naming(path):
+            inode = self._resolve(path, follow=follow_symlinks).inode
+            name = os.fsencode(attribute)
+            self._engine.ask(name_pb2.SetXattr(inode=inode, name=name, value=bytes(octets(value)), flags=flags))
+
+    def listxattr(self, path: StrPath = "/", *, follow_symlinks: bool = True) -> list[str]:
+        """The whole names of its extended attributes; those in `trusted` are shown to root only."""
+        with Naming(path):
+            inode = self._resolve(path, follow=follow_symlinks).inode
+            names = self._engine.ask(name_pb2.ListXattr(inode=inode)).value
+        return [os.fsdecode(name) for name in names.split(b"\0")[:-1]]
+
+    def removexattr(self, path: StrPath, attribute: str | bytes, *, follow_symlinks: bool = True) -> None:
+        with Naming(path):
+            inode = self._resolve(path, follow=follow_symlinks).inode
+            self._engine.ask(name_pb2.RemoveXattr(inode=inode, name=os.fsencode(attribute)))
 
     # ---- in and out ------------------------------------------------------------------------------------------------
     def put(

@@ -18,9 +18,10 @@ from mooseng_py.asking import FILE_INFO, VIEW, ask
 from mooseng_py.demo.harness import Activity, Cluster, free_port_offset, run_mooseng, wait_until
 from mooseng_py.demo.watch import CommandFailed
 from mooseng_py.proto.cluster_pb2 import ClusterView, FileInfo, FileInfoRequest
+from tests.contract.support import refused
 
 HELD = "MOOSENG_LEVEL"
-NEWEST = 2
+NEWEST = 3
 
 
 @pytest.fixture
@@ -113,12 +114,13 @@ def test_a_held_master_keeps_the_level_down_and_the_last_one_replaced_raises_it_
     assert level(old) == 1
     for name in ("master-1", "master-2"):
         old.restart(name)
-    wait_until("two can do more", lambda: sorted(str(one) for one in able(old).values()) == ["1", "2", "2"])
+    wait_until("two can do more", lambda: sorted(str(one) for one in able(old).values()) == ["1", "3", "3"])
     for seed in range(8):  # enough for snapshots of the old format
         every_operation(old.mount(1 + seed % 3) / f"old-{seed}", seed)
     assert level(old) == 1
     with pytest.raises(NotYetInTheLevel):
         make_fifo(old.mount(1) / "early")
+    assert refused(lambda: os.setxattr(old.mount(1), "user.early", b"")) == errno.EOPNOTSUPP
     wait_until("all masters stand alike", lambda: all_stand_alike(old))
 
     def change(index: int) -> None:
@@ -131,6 +133,8 @@ def test_a_held_master_keeps_the_level_down_and_the_last_one_replaced_raises_it_
         wait_until("work goes on", lambda: load.done > reached + 3 or load.errors)
     assert not load.errors
     make_fifo(old.mount(1) / "late")
+    os.setxattr(old.mount(1) / "late", "trusted.late", b"value")
+    assert os.getxattr(old.mount(2) / "late", "trusted.late") == b"value"
     wait_until("all masters stand alike", lambda: all_stand_alike(old))
     with monkeypatch.context() as patch:
         patch.setenv(HELD, "1")
@@ -144,7 +148,7 @@ def _ends_with_a_sentence(cluster: Cluster, name: str) -> None:
     """A master that went back to older software takes no part."""
     log = Path(cluster.node(name)["log"])
     before = log.stat().st_size
-    with pytest.raises(CommandFailed, match="cluster level 2"):
+    with pytest.raises(CommandFailed, match="cluster level 3"):
         cluster.restart(name)
     assert "start it with the software of the other masters" in log.read_text()[before:]
 

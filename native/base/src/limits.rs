@@ -22,5 +22,11 @@ pub const MAX_LINKS: u32 = 65_000;
 pub const INLINE_LIMIT_BYTES: u32 = 8192;
 /// And the most: a batch of such writes must still fit in frames.
 pub const MAX_INLINE_BYTES: u32 = 64 << 10;
+/// Longest whole name of an extended attribute. Source: XATTR_NAME_MAX.
+pub const MAX_XATTR_NAME_BYTES: usize = 255;
+/// Largest value of one. Source: XATTR_SIZE_MAX.
+pub const MAX_XATTR_BYTES: usize = 64 << 10;
+/// Names and values of one inode together.
+pub const MAX_XATTRS_BYTES: usize = 256 << 10;
 /// Largest file: chunk indexes fit in 26 bits.
 pub const MAX_FILE_BYTES: u64 = 1 << 52;

@@ -13,6 +13,8 @@ use crate::attributes::{attributes, entry_of, file_mode};
 use crate::core::Core;
 use crate::files::Opened;
 use crate::metrics::Operation;
+use crate::names::Mode;
+use crate::xattrs::Answer;
 
 /// Until leases exist the kernel may remember no attributes.
 const NOT_AT_ALL: Duration = Duration::ZERO;
@@ -31,7 +33,9 @@ pub const WANTED: Wanted = Wanted {
         | init::ATOMIC_O_TRUNC
         | init::HANDLE_KILLPRIV_V2
         | init::ASYNC_DIO
-        | init::DIRECT_IO_ALLOW_MMAP,
+        | init::DIRECT_IO_ALLOW_MMAP
+        | init::DONT_MASK
+        | init::CREATE_SUPP_GROUP,
     max_write_bytes: MAX_WRITE_BYTES,
     max_readahead_bytes: MAX_WRITE_BYTES,
     max_background: MAX_BACKGROUND,
@@ -79,6 +83,14 @@ fn listing(reply: Replier, outcome: Outcome<Listing>) {
     }
 }
 
+fn xattr(reply: Replier, outcome: Outcome<Answer>) {
+    match outcome {
+        Ok(Answer::Bytes(bytes)) => reply.data(&bytes),
+        Ok(Answer::Length(length)) => reply.xattr_size(length),
+        Err(errno) => reply.error(errno),
+    }
+}
+
 fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
     match outcome {
         Ok(stats) => {
@@ -88,7 +100,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
                 blocks: stats.total_bytes / block,
                 free_blocks,
                 available_blocks: free_blocks,
-                files: stats.inodes.saturating_add(stats.free_inodes),
+                files: stats.inodes,
                 free_files: stats.free_inodes,
                 block_bytes: STATFS_BLOCK_BYTES,
                 fragment_bytes: STATFS_BLOCK_BYTES,
@@ -100,7 +112,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (extended attributes, locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, statx,
+    /// What is not here (locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, statx,
     /// syncfs, files without a name) is answered with ENOSYS: the kernel then does it itself, or tells the application
     /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
@@ -109,8 +121,10 @@ impl FileSystem for Adapter {
             Asked::GetAttr { .. } => self.getattr(&request, reply),
             Asked::SetAttr(changes) => self.setattr(&request, changes, reply),
             Asked::ReadLink => self.readlink(&request, reply),
-            Asked::MkNod { name, mode, rdev, .. } => self.mknod(&request, name, (mode, rdev), reply),
-            Asked::MkDir { name, mode, .. } => self.mkdir(&request, name, mode, reply),
+            Asked::MkNod { name, mode, rdev, umask } => {
+                self.mknod(&request, name, Mode { full: mode, umask }, rdev, reply)
+            }
+            Asked::MkDir { name, mode, umask } => self.mkdir(&request, name, Mode { full: mode, umask }, reply),
             Asked::Unlink { name } => self.unlink(&request, name, reply),
             Asked::RmDir { name } => self.rmdir(&request, name, reply),
             Asked::Symlink { name, target } => self.symlink(&request, name, target, reply),
@@ -119,7 +133,9 @@ impl FileSystem for Adapter {
             }
             Asked::Link { inode, new_name } => self.link(&request, inode, new_name, reply),
             Asked::Open { flags, .. } => self.open(&request, flags, reply),
-            Asked::Create { name, mode, flags, .. } => self.create(&request, name, mode, flags, reply),
+            Asked::Create { name, mode, umask, flags, .. } => {
+                self.create(&request, name, Mode { full: mode, umask }, flags, reply);
+            }
             Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
             Asked::Flush { handle, .. } => self.flush(&request, handle, reply),
@@ -133,6 +149,10 @@ impl FileSystem for Adapter {
             Asked::FsyncDir { .. } => reply.ok(),
             Asked::StatFs => self.statfs(&request, reply),
             Asked::Access { mask } => self.access(&request, mask, reply),
+            Asked::GetXattr { name, size } => self.getxattr(&request, name, size, reply),
+            Asked::SetXattr { name, value, flags, .. } => self.setxattr(&request, name, value, flags, reply),
+            Asked::ListXattr { size } => self.listxattr(&request, size, reply),
+            Asked::RemoveXattr { name } => self.removexattr(&request, name, reply),
             _ => reply.error(libc::ENOSYS),
         }
     }
@@ -171,14 +191,13 @@ impl Adapter {
         self.core.run(Operation::ReadLink, request.pid, reply, work, data);
     }
 
-    fn mknod(&self, request: &Request<'_>, name: &[u8], (mode, rdev): (u32, u32), reply: Replier) {
+    fn mknod(&self, request: &Request<'_>, name: &[u8], mode: Mode, rdev: u32, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.mknod(creds, parent, name, mode, rdev).await };
         self.core.run(Operation::MkNod, request.pid, reply, work, entry);
     }
 
-    // The kernel applies the umask itself (DONT_MASK is not asked for).
-    fn mkdir(&self, request: &Request<'_>, name: &[u8], mode: u32, reply: Replier) {
+    fn mkdir(&self, request: &Request<'_>, name: &[u8], mode: Mode, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.mkdir(creds, parent, name, mode).await };
         self.core.run(Operation::MkDir, request.pid, reply, work, entry);
@@ -231,7 +250,7 @@ impl Adapter {
         });
     }
 
-    fn create(&self, request: &Request<'_>, name: &[u8], mode: u32, flags: i32, reply: Replier) {
+    fn create(&self, request: &Request<'_>, name: &[u8], mode: Mode, flags: i32, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.create(creds, parent, name, mode, flags).await };
         let core = self.core.clone();
@@ -339,5 +358,30 @@ impl Adapter {
         let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.access(creds, inode, mask).await };
         self.core.run(Operation::Access, request.pid, reply, work, empty);
+    }
+
+    fn getxattr(&self, request: &Request<'_>, name: &[u8], size: u32, reply: Replier) {
+        let (core, creds, inode, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
+        let work = async move { core.get_xattr(creds, inode, name, size).await };
+        self.core.run(Operation::GetXattr, request.pid, reply, work, xattr);
+    }
+
+    fn setxattr(&self, request: &Request<'_>, name: &[u8], value: &[u8], flags: u32, reply: Replier) {
+        let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
+        let (name, value) = (name.to_vec(), value.to_vec());
+        let work = async move { core.set_xattr(creds, inode, name, value, flags).await };
+        self.core.run(Operation::SetXattr, request.pid, reply, work, empty);
+    }
+
+    fn listxattr(&self, request: &Request<'_>, size: u32, reply: Replier) {
+        let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
+        let work = async move { core.list_xattr(creds, inode, size).await };
+        self.core.run(Operation::ListXattr, request.pid, reply, work, xattr);
+    }
+
+    fn removexattr(&self, request: &Request<'_>, name: &[u8], reply: Replier) {
+        let (core, creds, inode, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
+        let work = async move { core.remove_xattr(creds, inode, name).await };
+        self.core.run(Operation::RemoveXattr, request.pid, reply, work, empty);
     }
 }

@@ -62,7 +62,9 @@ impl Core {
 
     /// Who asks. To be taken in the FUSE thread, while the asking process surely waits.
     pub fn creds(&self, request: &Request<'_>) -> Credentials {
-        let groups = self.groups.of(request.pid, request.uid, request.gid);
+        let mut groups = self.groups.of(request.pid, request.uid, request.gid);
+        // With what creates something the kernel tells whether its directory's group is one of them.
+        groups.extend(request.extensions.groups());
         Credentials { uid: request.uid, gid: request.gid, groups }
     }
 

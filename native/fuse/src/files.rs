@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use wire::proto::{Attr, Create, Credentials, FileKind};
 
 use crate::core::Core;
+use crate::names::Mode;
 
 /// The kernel opens with this flag what execve(2) is about to run. Source: __FMODE_EXEC in include/linux/fs.h.
 const OPENED_TO_EXECUTE: i32 = 0x20;
@@ -65,7 +66,7 @@ impl Core {
         creds: Credentials,
         parent: u64,
         name: Vec<u8>,
-        mode: u32,
+        mode: Mode,
         flags: i32,
     ) -> Result<Opened> {
         let (attr, handle) = self.engine.create(&creds, create_message(parent, name, mode, flags)).await?;
@@ -73,8 +74,8 @@ impl Core {
     }
 
     /// mknod(2): what has no content by an operation of its own, a regular file as open(2) makes it.
-    pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32, rdev: u32) -> Result<Attr> {
-        if let Some(kind) = special_kind(mode) {
+    pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: Mode, rdev: u32) -> Result<Attr> {
+        if let Some(kind) = special_kind(mode.full) {
             return self.make_node(creds, parent, name, mode, kind, rdev).await;
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
@@ -177,11 +178,12 @@ fn open_flags(flags: i32) -> client::OpenFlags {
     }
 }
 
-fn create_message(parent: u64, name: Vec<u8>, mode: u32, flags: i32) -> Create {
+fn create_message(parent: u64, name: Vec<u8>, mode: Mode, flags: i32) -> Create {
     Create {
         parent,
         name,
-        mode: mode & 0o7777,
+        mode: mode.masked(),
+        full_mode: mode.full(),
         exclusive: flags & libc::O_EXCL != 0,
         read: reads(flags),
         write: writes(flags),

@@ -15,6 +15,7 @@ mod mount_point;
 mod names;
 mod notices;
 mod pages;
+mod xattrs;
 
 pub use metrics::Metric;
 pub use mount::{Mount, MountConfig, NUMBERS, default_threads};

@@ -8,6 +8,23 @@ use wire::proto::{self, Attr, Credentials, NameReply};
 use crate::attributes::wanted_time;
 use crate::core::Core;
 
+/// What a new inode is asked for with. The masters apply the umask, or a default access control list instead.
+#[derive(Clone, Copy)]
+pub struct Mode {
+    pub full: u32,
+    pub umask: u32,
+}
+
+impl Mode {
+    pub fn masked(self) -> u32 {
+        self.full & 0o7777 & !self.umask
+    }
+
+    pub fn full(self) -> Option<u32> {
+        Some(self.full & 0o7777)
+    }
+}
+
 impl Core {
     /// The attributes that an operation answers with, as this mount sees them.
     async fn name_attr(&self, creds: &Credentials, op: Op) -> Result<Attr> {
@@ -61,20 +78,22 @@ impl Core {
         creds: Credentials,
         parent: u64,
         name: Vec<u8>,
-        mode: u32,
+        mode: Mode,
         kind: proto::FileKind,
         rdev: u32,
     ) -> Result<Attr> {
-        let node = proto::MakeNode { parent, name, mode: mode & 0o7777, kind: kind as i32, rdev };
+        let (mode, full_mode) = (mode.masked(), mode.full());
+        let node = proto::MakeNode { parent, name, mode, kind: kind as i32, rdev, full_mode };
         self.name_attr(&creds, Op::MakeNode(node)).await
     }
 
     pub async fn readlink(&self, creds: Credentials, inode: u64) -> Result<Vec<u8>> {
-        Ok(self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?.target)
+        Ok(self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?.value)
     }
 
-    pub async fn mkdir(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: u32) -> Result<Attr> {
-        self.name_attr(&creds, Op::Mkdir(proto::MkDir { parent, name, mode: mode & 0o7777 })).await
+    pub async fn mkdir(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: Mode) -> Result<Attr> {
+        let make = proto::MkDir { parent, name, mode: mode.masked(), full_mode: mode.full() };
+        self.name_attr(&creds, Op::Mkdir(make)).await
     }
 
     pub async fn unlink(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<()> {

@@ -66,7 +66,12 @@ async fn step(master: &Arc<Master>, workers: usize, seconds: f64) {
             tokio::spawn(async move {
                 let register = Op::RegisterSession(proto::RegisterSession::default());
                 let session = name(&master, 0, 0, register).await.session;
-                let top = Op::Mkdir(proto::MkDir { parent: 1, name: format!("s{session}").into(), mode: 0o755 });
+                let top = Op::Mkdir(proto::MkDir {
+                    parent: 1,
+                    name: format!("s{session}").into(),
+                    mode: 0o755,
+                    full_mode: None,
+                });
                 let parent = name(&master, session, 1, top).await.attr.expect("a directory").inode;
                 let mut op_id = 2;
                 while started.elapsed().as_secs_f64() < seconds {

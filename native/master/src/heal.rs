@@ -9,11 +9,12 @@ use std::time::Duration;
 use base::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use wire::proto::{
-    BeginHeal, ChunkRef, ChunkState, CopyChunk, DigestChunk, EndHeal, HealIntent, HealPolicy, Replica,
-    admin_command::Op, server_command::Command,
+    BeginHeal, ChunkRef, ChunkState, CopyChunk, DigestChunk, EndHeal, HealIntent, Replica, admin_command::Op,
+    server_command::Command,
 };
 
 use crate::node::Node;
+use crate::policy::Policy;
 
 /// Heals waiting for their turn; the planner names the rest again.
 const MOST_WAITING: usize = 1024;
@@ -26,25 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const END_ATTEMPTS: usize = 5;
 
-/// How copies are made, as the planners say; until they have spoken in a term, the default.
-#[derive(Clone, Copy)]
-struct Policy {
-    /// Copies of a server that is down for longer are made elsewhere.
-    delay: Duration,
-    /// Heals running at a time, over the cluster and on one server (as source or target). More starve the clients.
-    running: usize,
-    per_server: usize,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy { delay: Duration::from_secs(10), running: 4, per_server: 2 }
-    }
-}
-
 #[derive(Default)]
 struct Table {
-    policy: Policy,
     waiting: VecDeque<HealIntent>,
     /// By chunk id.
     running: HashMap<u64, (u32, u32)>,
@@ -56,11 +40,11 @@ struct Table {
 
 impl Table {
     /// Take the first waiting heal whose servers have room.
-    fn next(&mut self) -> Option<HealIntent> {
-        if self.running.len() >= self.policy.running {
+    fn next(&mut self, policy: &Policy) -> Option<HealIntent> {
+        if self.running.len() >= policy.heals_running {
             return None;
         }
-        let (running, most) = (&self.running, self.policy.per_server);
+        let (running, most) = (&self.running, policy.heals_per_server);
         let load = |server: u32| running.values().filter(|(a, b)| *a == server || *b == server).count();
         let at = self.waiting.iter().position(|heal| {
             load(heal.source) < most
@@ -81,22 +65,6 @@ impl Heals {
     pub fn reset(&self) {
         let mut table = self.0.lock();
         *table = Table { generation: table.generation + 1, ..Table::default() };
-    }
-
-    /// From now on as the planners say; a number that is 0 stays.
-    pub fn follow(&self, said: &HealPolicy) {
-        let policy = &mut self.0.lock().policy;
-        let count = |said: u32, now: usize| if said == 0 { now } else { said as usize };
-        if said.delay_ms != 0 {
-            policy.delay = Duration::from_millis(said.delay_ms);
-        }
-        policy.running = count(said.running, policy.running);
-        policy.per_server = count(said.per_server, policy.per_server);
-    }
-
-    /// For how long a server that is down is waited for.
-    pub fn delay(&self) -> Duration {
-        self.0.lock().policy.delay
     }
 
     /// False when the chunk is being healed already or too many wait.
@@ -136,10 +104,11 @@ impl Heals {
 impl Node {
     /// Start every heal that has room.
     pub fn pump_heals(self: &Arc<Node>, term: u64) {
+        let policy = self.policy();
         loop {
             let (heal, generation) = {
                 let mut table = self.heals.0.lock();
-                let Some(heal) = table.next() else { return };
+                let Some(heal) = table.next(&policy) else { return };
                 (heal, table.generation)
             };
             let node = self.clone();
@@ -278,24 +247,21 @@ mod tests {
         }
         assert!(heals.add(heal(4, 3, 4)));
         let mut table = heals.0.lock();
-        let started: Vec<u64> = std::iter::from_fn(|| table.next()).map(|heal| heal.chunk_id).collect();
+        let started: Vec<u64> =
+            std::iter::from_fn(|| table.next(&Policy::default())).map(|heal| heal.chunk_id).collect();
         assert_eq!(started, vec![1, 2, 4]);
         table.running.remove(&1);
-        assert_eq!(table.next().unwrap().chunk_id, 3);
+        assert_eq!(table.next(&Policy::default()).unwrap().chunk_id, 3);
     }
 
     #[test]
-    fn as_many_heals_run_as_the_planners_say_and_a_new_term_forgets_it() {
-        let heals = Heals::default();
-        heals.follow(&HealPolicy { delay_ms: 2000, per_server: 3, running: 3 });
-        (1..=4).for_each(|chunk| assert!(heals.add(heal(chunk, 1, 2))));
-        let started = |heals: &Heals| std::iter::from_fn(|| heals.0.lock().next()).count();
-        assert_eq!((started(&heals), heals.delay()), (3, Duration::from_secs(2)));
-        heals.follow(&HealPolicy::default());
-        assert_eq!(heals.delay(), Duration::from_secs(2));
-        heals.reset();
-        (1..=4).for_each(|chunk| assert!(heals.add(heal(chunk, 1, 2))));
-        assert_eq!((started(&heals), heals.delay()), (2, Duration::from_secs(10)));
+    fn as_many_heals_run_as_the_policy_says() {
+        for (heals_running, heals_per_server, wanted) in [(3, 3, 3), (4, 2, 2), (1, 2, 1)] {
+            let policy = Policy { heals_running, heals_per_server, ..Policy::default() };
+            let heals = Heals::default();
+            (1..=4).for_each(|chunk| assert!(heals.add(heal(chunk, 1, 2))));
+            assert_eq!(std::iter::from_fn(|| heals.0.lock().next(&policy)).count(), wanted);
+        }
     }
 
     #[test]
@@ -303,7 +269,7 @@ mod tests {
         let heals = Heals::default();
         assert!(heals.add(heal(1, 1, 2)));
         assert!(!heals.add(heal(1, 1, 3)));
-        heals.0.lock().next();
+        heals.0.lock().next(&Policy::default());
         assert!(!heals.add(heal(1, 1, 3)));
     }
 }

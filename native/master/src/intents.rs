@@ -32,8 +32,8 @@ impl Node {
             return Err(Error::namespace(libc::E2BIG, format!("at most {MOST_INTENTS} intents of a kind at once")));
         }
         self.consensus.may_read()?;
-        if let Some(policy) = &intents.healing {
-            self.heals.follow(policy);
+        if let Some(policy) = &intents.policy {
+            self.policy.lock().follow(policy);
         }
         let mut counts = Counts::default();
         let weights = intents.weights.len();

@@ -24,9 +24,6 @@ const STRAY_HEALS_EVERY: Duration = Duration::from_secs(2);
 /// Between scans at least this long, and this many times as long as the last one took: 5 % of a core.
 const SCAN_EVERY: Duration = Duration::from_millis(500);
 const SCAN_SHARE: u32 = 20;
-/// Inodes of one purge, sessions expired at a time.
-const PURGE_AT_ONCE: usize = 1000;
-const EXPIRE_AT_ONCE: usize = 100;
 /// How long a server may take for one order of deletes.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 const BOOTSTRAP_PAUSE: Duration = Duration::from_millis(200);
@@ -193,7 +190,7 @@ impl Driver {
         let committed = self.node.machine.state().sessions();
         let committed = committed.iter().map(|session| session.id);
         let mut expired = self.node.machine.soft.sessions.lock().expired(committed, Instant::now());
-        expired.truncate(EXPIRE_AT_ONCE);
+        expired.truncate(self.node.policy().expired_at_once);
         let commits = expired.into_iter().map(|session| async move {
             match self.node.committer.admin(self.term, Op::ExpireSession(ExpireSession { session })).await {
                 Ok(_) => {
@@ -212,13 +209,14 @@ impl Driver {
             return;
         }
         let committed = self.node.machine.state().sessions();
+        let most = self.node.policy().purged_at_once;
         loop {
             let inodes = {
                 let mut sessions = self.node.machine.soft.sessions.lock();
                 if !sessions.holds_are_known(committed.iter().map(|session| session.id), Instant::now()) {
                     return;
                 }
-                sessions.begin_purge(&self.orphans, PURGE_AT_ONCE)
+                sessions.begin_purge(&self.orphans, most)
             };
             if inodes.is_empty() {
                 return;
@@ -285,7 +283,7 @@ impl Node {
     /// What this leader knows of each chunkserver, for judging chunks.
     pub fn standings(&self, now: Instant) -> HashMap<u32, Standing> {
         let committed = self.machine.state().servers();
-        let delay = self.heals.delay();
+        let delay = self.policy().heal_delay;
         let servers = self.servers.lock();
         let copies = self.machine.soft.copies.read();
         let standing = |server: &meta::ServerState| Standing {

@@ -22,6 +22,7 @@ mod names;
 mod node;
 mod patience;
 mod peers;
+mod policy;
 mod servers;
 mod sessions;
 pub mod settle;

@@ -155,6 +155,7 @@ fn new_node(config: MasterConfig, machine: Arc<Machine>, consensus: Arc<Consensu
         health: Mutex::new(Health::default()),
         deletes: Mutex::new(Deletes::default()),
         heals: Heals::default(),
+        policy: Mutex::default(),
         settles: Settles::default(),
         serving: tokio::sync::watch::channel(0).0,
         stopping: AtomicBool::new(false),

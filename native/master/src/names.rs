@@ -38,6 +38,7 @@ impl Node {
             }
             return Ok(self.consensus.read(|| self.read(&request))?.encode_to_vec().into());
         }
+        wire::level::fit(&mut request, || self.machine.state().level());
         let _place = self.wait_for_turn(&request).await;
         let registers = matches!(request.op, Some(Op::RegisterSession(_)));
         let reply = self.committer.name(request, bytes).await?;

@@ -20,6 +20,7 @@ use crate::history::Refusals;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::peers::Said;
+use crate::policy::Policy;
 use crate::servers::Servers;
 use crate::settle::Settles;
 
@@ -39,6 +40,8 @@ pub struct Node {
     pub health: Mutex<Health>,
     pub deletes: Mutex<Deletes>,
     pub heals: Heals,
+    /// What this term's intents said.
+    pub policy: Mutex<Policy>,
     pub settles: Settles,
     /// The term this master serves as leader; 0 while it does not.
     pub serving: watch::Sender<u64>,
@@ -123,6 +126,11 @@ impl Node {
         *self.deletes.lock() = Deletes::default();
         self.heals.reset();
         self.settles.reset();
+        *self.policy.lock() = Policy::default();
+    }
+
+    pub fn policy(&self) -> Policy {
+        *self.policy.lock()
     }
 }
 

@@ -68,7 +68,7 @@ async fn a_minority_acknowledges_nothing_and_goes_on_when_it_is_none_any_more() 
     for at in (0..3).filter(|at| *at != leader) {
         cluster.stop_master(at).await;
     }
-    let mkdir = Op::Mkdir(proto::MkDir { parent: 1, name: b"lonely".to_vec(), mode: 0o755 });
+    let mkdir = Op::Mkdir(proto::MkDir { parent: 1, name: b"lonely".to_vec(), mode: 0o755, full_mode: None });
     let request = NameRequest { session: client.session, op_id: client.op_id(), op: Some(mkdir), ..Default::default() };
     let message = prost::Message::encode_to_vec(&request);
     let refused = cluster.master(leader).call(Method::Name as u16, &message).await.unwrap_err();

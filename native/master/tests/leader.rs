@@ -9,7 +9,7 @@ use base::Error;
 use common::{Client, Cluster, ServerDouble, eventually, report};
 use wire::Method;
 use wire::proto::{
-    self, AdminCommand, AdminReply, DropIntent, HealIntent, HealPolicy, Intents, IntentsReply, ServerWeight,
+    self, AdminCommand, AdminReply, DropIntent, HealIntent, Intents, IntentsReply, LeaderPolicy, ServerWeight,
     admin_command, server_command::Command,
 };
 
@@ -205,13 +205,13 @@ async fn a_bad_copy_is_shown_dropped_and_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_of_a_server_that_is_down_are_trouble_after_the_delay_that_the_planners_say() {
+async fn copies_of_a_server_that_is_down_are_trouble_after_the_delay_that_the_policy_says() {
     let cluster = Cluster::single().await;
     let (mut servers, alive) = servers(&cluster, 3).await;
     let client = Client::register(&cluster).await;
     client.written_file("f").await;
-    let healing = Some(HealPolicy { delay_ms: 1000, ..HealPolicy::default() });
-    intend(&cluster, Intents { healing, ..Intents::default() }).await;
+    let policy = Some(LeaderPolicy { heal_delay_ms: 1000, ..LeaderPolicy::default() });
+    intend(&cluster, Intents { policy, ..Intents::default() }).await;
     let since = std::time::Instant::now();
     alive[2].abort();
     drop(servers.pop());

@@ -3,8 +3,11 @@
 use base::{Error, Result};
 use wire::proto::Credentials;
 
+use crate::acl;
 use crate::errors;
 use crate::inode::{Inode, S_ISGID, S_ISVTX};
+use crate::tables::Tables;
+use crate::xattrs::{Key, Space};
 
 pub(crate) const READ: u32 = 4;
 pub(crate) const WRITE: u32 = 2;
@@ -40,13 +43,18 @@ impl<'a> Caller<'a> {
         self.gid == gid || self.groups.contains(&gid)
     }
 
-    /// Whether all of `mask` is allowed. Root may do everything but execute a file that nobody may execute.
-    pub fn may(&self, inode: &Inode, mask: u32) -> bool {
+    /// Whether all of `mask` is allowed. Root may do everything but execute a file that nobody may execute. As on Linux,
+    /// an access control list counts where the group's bits of the mode, which are its mask, are not all off.
+    pub fn may(&self, tables: &Tables, id: u64, inode: &Inode, mask: u32) -> bool {
         if self.is_root() {
             return mask & SEARCH == 0 || inode.is_directory() || inode.mode & 0o111 != 0;
         }
         let bits = if self.uid == inode.uid {
             inode.mode >> 6
+        } else if inode.mode & 0o070 != 0
+            && let Some(list) = tables.xattr(id, &Key::acl(Space::AccessAcl))
+        {
+            return acl::allows(list, self, inode.gid, mask);
         } else if self.in_group(inode.gid) {
             inode.mode >> 3
         } else {
@@ -55,8 +63,8 @@ impl<'a> Caller<'a> {
         bits & mask == mask
     }
 
-    pub fn require(&self, id: u64, inode: &Inode, mask: u32) -> Result<()> {
-        if self.may(inode, mask) { Ok(()) } else { Err(errors::denied(id)) }
+    pub fn require(&self, tables: &Tables, id: u64, inode: &Inode, mask: u32) -> Result<()> {
+        if self.may(tables, id, inode, mask) { Ok(()) } else { Err(errors::denied(id)) }
     }
 
     pub fn require_owner(&self, id: u64, inode: &Inode) -> Result<()> {
@@ -64,8 +72,8 @@ impl<'a> Caller<'a> {
     }
 
     /// The right to take the entry of `victim` out of `directory`.
-    pub fn require_removal(&self, directory_id: u64, directory: &Inode, victim: &Inode) -> Result<()> {
-        self.require(directory_id, directory, WRITE | SEARCH)?;
+    pub fn require_removal(&self, tables: &Tables, directory_id: u64, directory: &Inode, victim: &Inode) -> Result<()> {
+        self.require(tables, directory_id, directory, WRITE | SEARCH)?;
         if directory.mode & S_ISVTX != 0 && !self.owns(victim) && !self.owns(directory) {
             let message =
                 format!("directory {directory_id} is sticky: only the owner of the entry or of it may do this");

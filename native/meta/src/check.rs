@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
+use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES, MAX_XATTR_BYTES, MAX_XATTRS_BYTES};
 
+use crate::acl::Acl;
 use crate::chunk::SETTLING;
 use crate::inode::{Body, Inode, ROOT};
 use crate::session::MAX_REPLIES;
 use crate::state::State;
 use crate::tables::{ENDED, Tables};
+use crate::xattrs::{self, Space};
 
 macro_rules! ensure {
     ($holds:expr, $($message:tt)*) => {
@@ -31,6 +33,7 @@ impl State {
         check_chunks(&self.tables)?;
         check_writers(&self.tables)?;
         check_sessions(&self.tables)?;
+        check_xattrs(&self.tables)?;
         check_totals(&self.tables)
     }
 }
@@ -185,6 +188,29 @@ fn check_sessions(tables: &Tables) -> Result<(), String> {
     Ok(())
 }
 
+/// Of inodes that exist, not too much of each, and lists where they may be that say what the mode says.
+fn check_xattrs(tables: &Tables) -> Result<(), String> {
+    let mut bytes: BTreeMap<u64, usize> = BTreeMap::new();
+    for (id, key, value) in tables.xattrs().all() {
+        let name = String::from_utf8_lossy(&key.whole()).into_owned();
+        let inode = tables.inode(id).map_err(|_| format!("{name} is of inode {id}, which is not there"))?;
+        *bytes.entry(id).or_default() += xattrs::bytes_of(key, value);
+        ensure!(value.len() <= MAX_XATTR_BYTES, "{name} of inode {id} has {} bytes", value.len());
+        if key.space.is_acl() {
+            let Ok(Some(acl)) = Acl::parse(value) else { return Err(format!("{name} of inode {id} is no list")) };
+            let (mode, is_minimal) = acl.mode();
+            let fits = match key.space {
+                Space::AccessAcl => !is_minimal && mode == inode.mode & 0o777 && !inode.is_symlink(),
+                _ => inode.is_directory(),
+            };
+            ensure!(fits, "{name} of inode {id} does not fit its mode {:o}", inode.mode);
+        }
+    }
+    let most = bytes.iter().find(|(_, bytes)| **bytes > MAX_XATTRS_BYTES);
+    ensure!(most.is_none(), "inode and bytes of attributes: {most:?}");
+    Ok(())
+}
+
 fn check_totals(tables: &Tables) -> Result<(), String> {
     let limit = tables.config.as_ref().map_or(0, |config| u64::from(config.inline_limit));
     let (mut file_bytes, mut heap_bytes) = (0, 0);
@@ -199,6 +225,7 @@ fn check_totals(tables: &Tables) -> Result<(), String> {
         }
     }
     heap_bytes += tables.entries().map(|(_, name, _)| name.heap_bytes() as u64).sum::<u64>();
+    heap_bytes += tables.xattrs().all().map(|(_, key, value)| xattrs::heap_bytes(key, value)).sum::<u64>();
     for (_, session) in tables.sessions() {
         heap_bytes += session.replies.values().map(|reply| reply.len() as u64).sum::<u64>();
     }

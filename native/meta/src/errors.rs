@@ -78,6 +78,14 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::namespace(libc::EINVAL, message)
 }
 
+pub(crate) fn no_xattr(inode: u64, name: &[u8]) -> Error {
+    Error::namespace(libc::ENODATA, format!("inode {inode} has no attribute {}", show(name)))
+}
+
+pub(crate) fn no_xattr_space(name: &[u8]) -> Error {
+    Error::namespace(libc::EOPNOTSUPP, format!("attributes like {} are not kept here", show(name)))
+}
+
 pub(crate) fn unsupported(what: &str) -> Error {
     Error::namespace(libc::EOPNOTSUPP, format!("the name space does not answer {what} here"))
 }

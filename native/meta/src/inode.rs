@@ -105,6 +105,7 @@ impl Inode {
         }
     }
 
+    /// What stat(2) shows.
     pub fn attr(&self, id: u64) -> proto::Attr {
         let (size, blocks, parent) = match &self.body {
             Body::Directory { parent } => (DIRECTORY_BYTES, 0, *parent),
@@ -129,6 +130,8 @@ impl Inode {
             data_version: self.data_version,
             parent,
             rdev: if let Body::Special { rdev, .. } = self.body { rdev } else { 0 },
+            has_xattr: false,
+            has_acl: false,
         }
     }
 

@@ -3,6 +3,7 @@
 //! memory of its reply; cloning a state is O(1). It never reads a clock, draws randomness, touches a file or a socket.
 
 mod access;
+mod acl;
 mod check;
 mod chunk;
 mod codec;
@@ -16,6 +17,7 @@ mod session;
 mod snapshot;
 mod state;
 mod tables;
+mod xattrs;
 
 pub use chunk::MAX_COPIES;
 pub use inode::ROOT;

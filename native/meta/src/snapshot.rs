@@ -17,13 +17,15 @@ use crate::name::{self, Name};
 use crate::session::{MAX_REPLIES, Session, SessionInfo};
 use crate::state::{ClusterConfig, State};
 use crate::tables::{Appender, Entry, Next, Server, Tables};
+use crate::xattrs::{Key, Space};
 
 const MAGIC: [u8; 8] = *b"MNGSNAP\0";
 /// Format 1 has no grants and no turns to append, format 2 no history and no confirmed epochs, format 3 no level and no
-/// versions of inodes.
+/// versions of inodes, format 4 no extended attributes.
 const OLDEST_FORMAT: u32 = 1;
 const UNVERSIONED_INODES: u32 = 3;
-const NEWEST_FORMAT: u32 = 4;
+const WITHOUT_XATTRS: u32 = 4;
+const NEWEST_FORMAT: u32 = 5;
 /// Of an inode's record. Another one may hold more fields.
 const INODE_VERSION: u8 = 1;
 const BLOCK_HEADER_BYTES: usize = 13;
@@ -48,6 +50,7 @@ enum Section {
     Confirmed = 10,
     History = 11,
     Level = 12,
+    Xattrs = 13,
     End = 255,
 }
 
@@ -56,7 +59,7 @@ impl Section {
         use Section::*;
         let all = [
             Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, Confirmed, History, Level,
-            End,
+            Xattrs, End,
         ];
         all.into_iter().find(|s| *s as u8 == byte)
     }
@@ -103,7 +106,11 @@ impl State {
 
 /// Masters of a cluster level read this format, and write no other: a snapshot may go to any of them.
 fn format_of(level: u32) -> u32 {
-    if level == wire::level::FIRST { UNVERSIONED_INODES } else { NEWEST_FORMAT }
+    match level {
+        wire::level::FIRST => UNVERSIONED_INODES,
+        2 => WITHOUT_XATTRS,
+        _ => NEWEST_FORMAT,
+    }
 }
 
 fn hash_tables(tables: &Tables, with_replies: bool) -> u64 {
@@ -286,6 +293,14 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
     if format > UNVERSIONED_INODES {
         blocks.record(Section::Level, |out| out.u32(tables.level()))?;
     }
+    for (inode, key, value) in tables.xattrs().all() {
+        blocks.record(Section::Xattrs, |out| {
+            out.u64(inode);
+            out.u8(key.space as u8);
+            out.bytes(key.rest.as_slice());
+            out.bytes(value);
+        })?;
+    }
     blocks.finish()
 }
 
@@ -444,9 +459,18 @@ fn get_record(tables: &mut Tables, format: u32, section: Section, from: &mut Dec
         }
         Section::History => get_history(tables, from)?,
         Section::Level => get_level(tables, from)?,
+        Section::Xattrs => get_xattr(tables, from)?,
         Section::End => false,
     };
     if fresh { Ok(()) } else { Err(damaged("two records contradict each other")) }
+}
+
+fn get_xattr(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
+    let (inode, space) = (from.u64()?, from.u8()?);
+    let space = Space::from_byte(space).ok_or_else(|| damaged("an attribute is in an unknown name space"))?;
+    let key = Key { space, rest: Name::new(from.bytes()?) };
+    let value = Arc::from(from.bytes()?);
+    Ok(tables.inode(inode).is_ok() && tables.put_xattr(inode, key, value))
 }
 
 fn get_level(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {

@@ -281,7 +281,8 @@ impl State {
         let records = tables.inode_count() * size_of::<(u64, Inode)>() as u64
             + tables.entry_count() * (size_of::<((u64, crate::name::Name), Entry)>() as u64)
             + tables.entry_count() * size_of::<((u64, u64), Listed)>() as u64
-            + tables.chunk_count() * (size_of::<(u64, crate::chunk::Chunk)>() + size_of::<((u64, u32), u64)>()) as u64;
+            + tables.chunk_count() * (size_of::<(u64, crate::chunk::Chunk)>() + size_of::<((u64, u32), u64)>()) as u64
+            + tables.xattrs().count() * size_of::<((u64, crate::xattrs::Key), Arc<[u8]>)>() as u64;
         records + records / 2 + tables.totals().heap_bytes
     }
 

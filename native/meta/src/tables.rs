@@ -1,11 +1,12 @@
 //! Every table of the state, behind a narrow interface so that another engine could take its place.
 //! Invariants: both entry tables hold the same entries; chunk tables, healing marks, per-server counts and totals
-//! follow from the records; a grant belongs to a chunk that exists, a turn to append to an inode. All tables are ordered: nothing observable depends on a hash. Cloning is O(1).
+//! follow from the records; a grant belongs to a chunk that exists, a turn to append and an attribute to an inode. All tables are ordered: nothing observable depends on a hash. Cloning is O(1).
 
 use std::sync::Arc;
 
 use base::Result;
 use imbl::{OrdMap, OrdSet};
+use wire::proto;
 
 use crate::chunk::{Chunk, SETTLING, ServerSet};
 use crate::errors;
@@ -14,6 +15,7 @@ use crate::inode::{Body, Inode, ROOT};
 use crate::name::Name;
 use crate::session::Session;
 use crate::state::{ClusterConfig, FreedChunk};
+use crate::xattrs::{self, Key, Xattrs};
 
 /// Readdir cookies start here; callers may use the smaller ones for `.` and `..`.
 pub(crate) const FIRST_COOKIE: u64 = 16;
@@ -100,6 +102,7 @@ pub(crate) struct Tables {
     /// By chunk: the sessions that may have sent bytes which not all copies have. Sorted, none twice, never empty.
     grants: OrdMap<u64, Arc<[u64]>>,
     appenders: OrdMap<u64, Appender>,
+    xattrs: Xattrs,
     totals: Totals,
 }
 
@@ -160,6 +163,49 @@ impl Tables {
         }
         self.orphans.remove(&id);
         self.appenders.remove(&id);
+        let keys: Vec<Key> = self.xattrs_of(id).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.remove_xattr(id, &key);
+        }
+    }
+
+    /// What a client is told of an inode.
+    pub fn attr(&self, id: u64, inode: &Inode) -> proto::Attr {
+        let mut attr = inode.attr(id);
+        for (key, _) in self.xattrs_of(id) {
+            attr.has_xattr = true;
+            attr.has_acl |= key.space.is_acl();
+        }
+        attr
+    }
+
+    // ---- extended attributes ----
+
+    pub fn xattr(&self, inode: u64, key: &Key) -> Option<&Arc<[u8]>> {
+        self.xattrs.get(inode, key)
+    }
+
+    pub fn xattrs_of(&self, inode: u64) -> impl Iterator<Item = (&Key, &Arc<[u8]>)> {
+        self.xattrs.of(inode)
+    }
+
+    pub fn xattrs(&self) -> &Xattrs {
+        &self.xattrs
+    }
+
+    /// Of an inode that was seen to exist. Returns false when there was one of this name.
+    pub fn put_xattr(&mut self, inode: u64, key: Key, value: Arc<[u8]>) -> bool {
+        self.totals.heap_bytes += xattrs::heap_bytes(&key, &value);
+        let Some(old) = self.xattrs.put(inode, key.clone(), value) else { return true };
+        self.totals.heap_bytes -= xattrs::heap_bytes(&key, &old);
+        false
+    }
+
+    /// Returns whether there was one.
+    pub fn remove_xattr(&mut self, inode: u64, key: &Key) -> bool {
+        let Some(old) = self.xattrs.remove(inode, key) else { return false };
+        self.totals.heap_bytes -= xattrs::heap_bytes(key, &old);
+        true
     }
 
     fn uncount(&mut self, inode: &Inode) {

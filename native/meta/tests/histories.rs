@@ -37,7 +37,7 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
     let sizes = [0, 1, 5000, CHUNK - 1, CHUNK, CHUNK + 7, 3 * CHUNK, u64::MAX];
     let size = sizes[usize::from(c % 8)];
     match kind % 14 {
-        0 => Op::Mkdir(MkDir { parent, name, mode: 0o777 }),
+        0 => Op::Mkdir(MkDir { parent, name, mode: 0o777, full_mode: None }),
         1 | 2 => {
             Op::Create(Create { parent, name, mode: u32::from(c), truncate: c.is_multiple_of(3), ..Default::default() })
         }

@@ -83,11 +83,20 @@ fn run(world: &mut World, model: &mut Model, user: usize, step: &Step) -> Result
         }
         Step::MkDir(dir, n, mode) => {
             let (parent, name) = (id(dir), name(n));
-            (Op::Mkdir(MkDir { parent, name: name.clone(), mode }), model.mkdir(parent, &name, mode))
+            (Op::Mkdir(MkDir { parent, name: name.clone(), mode, full_mode: None }), model.mkdir(parent, &name, mode))
         }
         Step::Create(dir, n, mode, exclusive, truncate) => {
             let (parent, name) = (id(dir), name(n));
-            let op = Create { parent, name: name.clone(), mode, exclusive, read: true, write: false, truncate };
+            let op = Create {
+                parent,
+                name: name.clone(),
+                mode,
+                exclusive,
+                read: true,
+                write: false,
+                truncate,
+                full_mode: None,
+            };
             (Op::Create(op), model.create(parent, &name, mode, exclusive, truncate))
         }
         Step::Symlink(dir, n) => {

@@ -38,7 +38,7 @@ fn a_name_is_any_bytes_but_slash_and_nul_up_to_255() {
     assert_eq!(world.create(ROOT, "a/b", 0o644), Err(EINVAL));
     assert_eq!(world.create(ROOT, "a\0b", 0o644), Err(EINVAL));
     let odd = vec![0xff, 0xfe, b'\n', b' '];
-    let op = MkDir { parent: ROOT, name: odd.clone(), mode: 0o755 };
+    let op = MkDir { parent: ROOT, name: odd.clone(), mode: 0o755, full_mode: None };
     let made = world.name(Op::Mkdir(op)).unwrap().attr.unwrap();
     let found = world.read(Op::Lookup(Lookup { parent: ROOT, name: odd })).unwrap();
     assert_eq!(found.attr, Some(made));
@@ -397,7 +397,7 @@ fn changes_touch_the_times_that_posix_names() {
 fn a_symbolic_link_has_a_target_of_1_to_4095_bytes() {
     let mut world = World::new();
     let link = world.symlink(ROOT, "l", &"t".repeat(4095)).unwrap();
-    assert_eq!(world.read(Op::Readlink(ReadLink { inode: link })).unwrap().target.len(), 4095);
+    assert_eq!(world.read(Op::Readlink(ReadLink { inode: link })).unwrap().value.len(), 4095);
     assert_eq!((world.attr(link).size, world.attr(link).mode), (4095, 0o777));
     assert_eq!(world.symlink(ROOT, "m", &"t".repeat(4096)), Err(ENAMETOOLONG));
     assert_eq!(world.symlink(ROOT, "m", ""), Err(ENOENT));
@@ -502,7 +502,7 @@ fn raised() -> World {
 }
 
 fn node(world: &mut World, parent: u64, name: &str, kind: FileKind, rdev: u32) -> Result<Attr, i32> {
-    let op = MakeNode { parent, name: name.into(), mode: 0o4640, kind: kind as i32, rdev };
+    let op = MakeNode { parent, name: name.into(), mode: 0o4640, kind: kind as i32, rdev, full_mode: None };
     world.name(Op::MakeNode(op)).map(|reply| reply.attr.unwrap())
 }
 
@@ -516,7 +516,7 @@ fn what_a_kernel_keeps_has_a_name_and_rights_like_any_other_and_no_content() {
     for kind in [FileKind::FileRegular, FileKind::FileDirectory, FileKind::FileSymlink] {
         assert_eq!(node(&mut world, ROOT, "other", kind, 0), Err(EINVAL));
     }
-    let unknown = MakeNode { parent: ROOT, name: b"other".to_vec(), mode: 0, kind: 99, rdev: 0 };
+    let unknown = MakeNode { parent: ROOT, name: b"other".to_vec(), mode: 0, kind: 99, rdev: 0, full_mode: None };
     assert_eq!(world.name(Op::MakeNode(unknown)).map(|_| ()), Err(EINVAL));
     assert_eq!(world.read(Op::Open(Open { inode: device.inode, read: true, write: false })).map(|_| ()), Err(ENXIO));
     assert_eq!(world.truncate(device.inode, 0), Err(EINVAL));

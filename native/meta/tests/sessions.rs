@@ -10,7 +10,7 @@ use wire::proto::name_request::Op;
 use wire::proto::*;
 
 fn mkdir(name: &str) -> Op {
-    Op::Mkdir(MkDir { parent: ROOT, name: name.into(), mode: 0o755 })
+    Op::Mkdir(MkDir { parent: ROOT, name: name.into(), mode: 0o755, full_mode: None })
 }
 
 #[test]

@@ -389,7 +389,7 @@ impl World {
         }
     }
 
-    /// Copies that a server found bad, as `planners::healing` drops them: while a good one is left.
+    /// Copies that a server found bad, as `policy/healing.py` drops them: while a good one is left.
     fn drop_what_is_rotten(&mut self, id: usize) {
         let server_id = self.servers[id].id;
         for chunk_id in self.servers[id].rotten.clone() {

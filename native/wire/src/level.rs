@@ -2,12 +2,15 @@
 //! or would read a record differently; so a level rises by a committed command, once every master said that it can do it,
 //! and never falls. What a level brought is refused below it.
 
-use crate::proto::{Command, admin_command, command};
+use crate::proto::name_request::Op;
+use crate::proto::{Command, NameRequest, admin_command, command};
 
 /// Of a cluster whose masters say nothing of levels.
 pub const FIRST: u32 = 1;
-/// What this software can do. 2 brought snapshots of format 4, with versioned inodes.
-pub const LEVEL: u32 = 2;
+/// What this software can do. 2 brought snapshots of format 4, with versioned inodes, and special files; 3 extended
+/// attributes and access control lists, and with them the mode before the umask.
+pub const LEVEL: u32 = 3;
+const FULL_MODES: u32 = 3;
 
 /// The level that a field of a message says; masters that know of none leave it out.
 pub fn said(field: u32) -> u32 {
@@ -17,12 +20,37 @@ pub fn said(field: u32) -> u32 {
 /// The level that a master must be able to do to apply this command.
 pub fn needed_by(command: &Command) -> u32 {
     match &command.what {
-        Some(command::What::Name(request)) => request.op.as_ref().map_or(FIRST, |op| crate::op::of(op).level),
+        Some(command::What::Name(request)) => {
+            let fields = if full_mode(request).is_some() { FULL_MODES } else { FIRST };
+            request.op.as_ref().map_or(FIRST, |op| crate::op::of(op).level).max(fields)
+        }
         Some(command::What::Admin(order)) => match &order.op {
             Some(admin_command::Op::RaiseLevel(raise)) => raise.level,
             _ => FIRST,
         },
         None => FIRST,
+    }
+}
+
+/// Take out the fields that masters of the agreed level do not know: what they say counts from their level on only.
+pub fn fit(request: &mut NameRequest, agreed: impl FnOnce() -> u32) {
+    if full_mode(request).is_none() || agreed() >= FULL_MODES {
+        return;
+    }
+    match &mut request.op {
+        Some(Op::Create(op)) => op.full_mode = None,
+        Some(Op::Mkdir(op)) => op.full_mode = None,
+        Some(Op::MakeNode(op)) => op.full_mode = None,
+        _ => {}
+    }
+}
+
+fn full_mode(request: &NameRequest) -> Option<u32> {
+    match &request.op {
+        Some(Op::Create(op)) => op.full_mode,
+        Some(Op::Mkdir(op)) => op.full_mode,
+        Some(Op::MakeNode(op)) => op.full_mode,
+        _ => None,
     }
 }
 
@@ -44,6 +72,27 @@ mod tests {
         assert_eq!(next(2, [Some(2), Some(3)]), None);
         assert_eq!(next(3, [Some(2)]), None);
         assert_eq!(next(1, []), None);
+    }
+
+    #[test]
+    fn a_field_of_a_later_level_is_taken_out_below_it_and_makes_a_command_one_of_that_level() {
+        use crate::proto::{Create, MakeNode, MkDir};
+        let (mode, full_mode) = (0o600, Some(0o666));
+        let ops = [
+            Op::Create(Create { mode, full_mode, ..Create::default() }),
+            Op::Mkdir(MkDir { mode, full_mode, ..MkDir::default() }),
+            Op::MakeNode(MakeNode { mode, full_mode, ..MakeNode::default() }),
+        ];
+        for op in ops {
+            let mut request = NameRequest { op: Some(op), ..NameRequest::default() };
+            let needed = |request: &NameRequest| {
+                needed_by(&Command { what: Some(command::What::Name(request.clone())), ..Command::default() })
+            };
+            fit(&mut request, || FULL_MODES);
+            assert_eq!(needed(&request), FULL_MODES);
+            fit(&mut request, || FULL_MODES - 1);
+            assert!(needed(&request) < FULL_MODES);
+        }
     }
 
     #[test]

@@ -80,6 +80,8 @@ operations! {
     GetChunks       "get_chunks"        17 Read   Again 1;
     Resolve         "resolve"           18 Read   Again 1;
     Statfs          "statfs"            19 Memory Again 1;
+    GetXattr        "get_xattr"         20 Read   Again 3;
+    ListXattr       "list_xattr"        21 Read   Again 3;
 
     Mkdir           "mkdir"             30 Change Once  1;
     Create          "create"            31 Change Once  1;
@@ -99,6 +101,8 @@ operations! {
     AppendBegin     "append_begin"      44 Change Once  1;
     ReleaseGrants   "release_grants"    45 Change Once  1;
     MakeNode        "make_node"         46 Change Once  2;
+    SetXattr        "set_xattr"         47 Change Once  3;
+    RemoveXattr     "remove_xattr"      48 Change Once  3;
 }
 
 /// What there is to know of an operation.

@@ -49,4 +49,5 @@ def test_each_term_is_told_once_how_to_heal_when_nothing_else_is_to_be_done() ->
     finally:
         loop.stop()
     assert [told.expected_term for told in node.intents] == [4, 5]
-    assert {(told.healing.delay_ms, told.healing.per_server) for told in node.intents} == {(1500, 3)}
+    assert {(told.policy.heal_delay_ms, told.policy.heals_per_server) for told in node.intents} == {(1500, 3)}
+    assert all(told.policy.expired_at_once and told.policy.purged_at_once for told in node.intents)

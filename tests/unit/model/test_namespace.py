@@ -115,7 +115,7 @@ class Histories(RuleBasedStateMachine):
             assert [(entry.name, entry.inode) for entry in listing.entries] == list(node.entries.items())
             assert listing.end
         elif node.kind == "symlink":
-            assert self.query(USERS[0], readlink=name_pb2.ReadLink(inode=inode)).target == node.target
+            assert self.query(USERS[0], readlink=name_pb2.ReadLink(inode=inode)).value == node.target
         else:
             opened = self.query(USERS[0], open=name_pb2.Open(inode=inode, read=True))
             assert opened.inline_data == self.tree.content(inode)

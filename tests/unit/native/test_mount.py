@@ -232,7 +232,7 @@ def test_what_the_file_system_has_not_is_refused_with_the_right_errno(mount: Mou
     folder = own(a)
     (folder / "f").touch()
     refused: dict[int, Callable[[], object]] = {
-        errno.EOPNOTSUPP: lambda: os.setxattr(folder / "f", "user.a", b"1"),
+        errno.EOPNOTSUPP: lambda: os.setxattr(folder / "f", "security.selinux", b"1"),
         errno.ENAMETOOLONG: lambda: (folder / ("n" * 256)).touch(),
         errno.EINVAL: lambda: folder.rename(folder / "below"),
     }

@@ -53,7 +53,7 @@ impl Stage {
 }
 
 fn mkdir(name: &str) -> Op {
-    Op::Mkdir(MkDir { parent: 1, name: name.as_bytes().to_vec(), mode: 0o755 })
+    Op::Mkdir(MkDir { parent: 1, name: name.as_bytes().to_vec(), mode: 0o755, full_mode: None })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

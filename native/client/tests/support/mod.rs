@@ -162,6 +162,7 @@ pub async fn create(engine: &Engine, name: &str) -> (u64, u64) {
         parent: ROOT,
         name: name.as_bytes().to_vec(),
         mode: 0o644,
+        full_mode: None,
         exclusive: true,
         read: true,
         write: true,

@@ -207,7 +207,7 @@ impl Client {
     }
 
     pub async fn mkdir(&self, op_id: u64, name: &str) -> Result<NameReply> {
-        self.try_op(op_id, Op::Mkdir(proto::MkDir { parent: 1, name: name.into(), mode: 0o755 })).await
+        self.try_op(op_id, Op::Mkdir(proto::MkDir { parent: 1, name: name.into(), mode: 0o755, full_mode: None })).await
     }
 
     pub async fn lookup(&self, name: &str) -> Result<NameReply> {

@@ -4,7 +4,7 @@ use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Reason, Result};
 use wire::proto::{CommitWrite, NameReply};
 
-use super::{attr_reply, turn};
+use super::{attr_reply, turn, xattr};
 use crate::errors;
 use crate::inode::{Body, Inode};
 use crate::state::Context;
@@ -33,6 +33,9 @@ pub(crate) fn commit_write(cx: &mut Context, op: &CommitWrite) -> Result<NameRep
     let changes = converts || !op.stored.is_empty() || size != inode.size;
     let mode = cx.caller.mode_after_write(inode);
     let now_ns = cx.now_ns;
+    if changes {
+        xattr::drop_capabilities(cx.tables, op.inode);
+    }
     cx.tables.edit(op.inode, |inode| {
         if converts {
             inode.body = Body::Chunked { stored: 0 };

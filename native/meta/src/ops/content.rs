@@ -6,6 +6,7 @@ use base::limits::CHUNK_BYTES;
 use bytes::Bytes;
 use wire::proto::{ChunkInfo, ChunkRef, NameReply, Replica};
 
+use super::xattr;
 use crate::chunk::Chunk;
 use crate::inode::{Body, Inode};
 use crate::state::{Context, Event};
@@ -103,6 +104,7 @@ pub(crate) fn truncate(cx: &mut Context, id: u64, size: u64) {
         }
     };
     cx.tables.remove_appender(id);
+    xattr::drop_capabilities(cx.tables, id);
     let now_ns = cx.now_ns;
     cx.tables.edit(id, |inode| {
         if let Some(body) = body {

@@ -3,6 +3,7 @@
 use base::Result;
 use wire::proto::{Create, NameReply};
 
+use super::make::Mode;
 use super::open::{self, handle_reply};
 use super::{content, make, turn};
 use crate::access::WRITE;
@@ -19,8 +20,8 @@ pub(crate) fn create(cx: &mut Context, op: &Create) -> Result<NameReply> {
         Some(_) if op.exclusive => Err(errors::exists(op.parent, &op.name)),
         Some(entry) => open_existing(cx, op, entry.inode),
         None => {
-            make::require_writable(&cx.caller, op.parent, directory)?;
-            let inode = make::make(cx, op.parent, &op.name, Inode::empty_file(), op.mode & 0o7777)?;
+            make::require_writable(cx.tables, &cx.caller, op.parent, directory)?;
+            let inode = make::make(cx, op.parent, &op.name, Inode::empty_file(), Mode::new(op.mode, op.full_mode))?;
             Ok(NameReply { created: true, ..handle_reply(cx.tables, inode) })
         }
     }
@@ -31,9 +32,9 @@ fn open_existing(cx: &mut Context, op: &Create, id: u64) -> Result<NameReply> {
     if inode.is_directory() {
         return Err(errors::is_a_directory(id));
     }
-    open::check(&cx.caller, id, inode, op.read, op.write)?;
+    open::check(cx.tables, &cx.caller, id, inode, op.read, op.write)?;
     if op.truncate {
-        cx.caller.require(id, inode, WRITE)?;
+        cx.caller.require(cx.tables, id, inode, WRITE)?;
         turn::take_over(cx, id)?;
         content::truncate(cx, id, 0);
     }

@@ -10,7 +10,7 @@ use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, Result};
 use wire::proto::{ChunkRef, GrantWrite, NameReply};
 
-use super::{attr_reply, content};
+use super::{attr_reply, content, xattr};
 use crate::chunk::{Chunk, ServerSet};
 use crate::errors;
 use crate::inode::Body;
@@ -39,7 +39,8 @@ pub(crate) fn grant_write(cx: &mut Context, op: &GrantWrite) -> Result<NameReply
     let index = op.index as u32;
     let plan = plan(cx, op, index)?;
     let mode = cx.caller.mode_after_write(inode);
-    if mode != inode.mode {
+    let was = inode.mode;
+    if xattr::drop_capabilities(cx.tables, op.inode) || mode != was {
         let now_ns = cx.now_ns;
         cx.tables.edit(op.inode, |inode| {
             inode.mode = mode;

@@ -12,14 +12,14 @@ use crate::tables::Tables;
 
 pub(crate) fn lookup(tables: &Tables, caller: &Caller, op: &Lookup) -> Result<NameReply> {
     let found = step(tables, caller, op.parent, &op.name)?;
-    Ok(NameReply { attr: Some(tables.inode(found)?.attr(found)), ..NameReply::default() })
+    Ok(NameReply { attr: Some(tables.attr(found, tables.inode(found)?)), ..NameReply::default() })
 }
 
 /// The inode that `name` leads to from directory `parent`, `.` and `..` included.
 pub(crate) fn step(tables: &Tables, caller: &Caller, parent: u64, name: &[u8]) -> Result<u64> {
     name::check(name)?;
     let directory = tables.directory(parent)?;
-    caller.require(parent, directory, SEARCH)?;
+    caller.require(tables, parent, directory, SEARCH)?;
     match (name, &directory.body) {
         (b".", _) => Ok(parent),
         (b"..", Body::Directory { parent: above }) => Ok(*above),
@@ -34,7 +34,7 @@ pub(crate) fn getattr(tables: &Tables, op: &GetAttr) -> Result<NameReply> {
 
 pub(crate) fn readlink(tables: &Tables, op: &ReadLink) -> Result<NameReply> {
     match &tables.inode(op.inode)?.body {
-        Body::Symlink(target) => Ok(NameReply { target: target.to_vec(), ..NameReply::default() }),
+        Body::Symlink(target) => Ok(NameReply { value: target.to_vec(), ..NameReply::default() }),
         _ => Err(errors::invalid(format!("inode {} is not a symbolic link", op.inode))),
     }
 }
@@ -44,6 +44,6 @@ pub(crate) fn access(tables: &Tables, caller: &Caller, op: &Access) -> Result<Na
     if op.mask > 7 {
         return Err(errors::invalid(format!("access mask {} is not made of R 4, W 2, X 1", op.mask)));
     }
-    caller.require(op.inode, inode, op.mask)?;
+    caller.require(tables, op.inode, inode, op.mask)?;
     Ok(attr_reply(tables, op.inode))
 }

@@ -3,6 +3,7 @@
 use base::{Error, Result};
 use wire::proto::{FileKind, MakeNode, NameReply};
 
+use super::make::Mode;
 use super::{attr_reply, make};
 use crate::errors;
 use crate::inode::{Body, is_special};
@@ -20,6 +21,6 @@ pub(crate) fn make_node(cx: &mut Context, op: &MakeNode) -> Result<NameReply> {
         return Err(Error::namespace(libc::EPERM, "only root may make a device"));
     }
     let rdev = if is_device { op.rdev } else { 0 };
-    let inode = make::make(cx, op.parent, &op.name, Body::Special { kind, rdev }, op.mode & 0o7777)?;
+    let inode = make::make(cx, op.parent, &op.name, Body::Special { kind, rdev }, Mode::new(op.mode, op.full_mode))?;
     Ok(attr_reply(cx.tables, inode))
 }

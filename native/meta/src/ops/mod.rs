@@ -29,6 +29,7 @@ pub(crate) mod symlink;
 pub(crate) mod trim_done;
 mod turn;
 pub(crate) mod write_inline;
+pub(crate) mod xattr;
 
 use base::Result;
 use wire::proto::name_request::Op;
@@ -55,6 +56,8 @@ pub(crate) fn mutate(cx: &mut Context, op: &Op) -> Result<NameReply> {
         Op::CommitWrite(op) => commit_write::commit_write(cx, op),
         Op::TrimDone(op) => trim_done::trim_done(cx, op),
         Op::AppendBegin(op) => append_begin::append_begin(cx, op),
+        Op::SetXattr(op) => xattr::set(cx, op),
+        Op::RemoveXattr(op) => xattr::remove(cx, op),
         Op::ReleaseGrants(op) => release_grants::release_grants(cx, op),
         _ => Err(errors::unsupported("this operation as a change")),
     }
@@ -74,6 +77,8 @@ pub(crate) fn query(tables: &Tables, request: &NameRequest) -> Result<NameReply>
         Op::Readdir(op) => readdir::readdir(tables, &caller, op),
         Op::Open(op) => open::open(tables, &caller, op),
         Op::GetChunks(op) => chunks::get_chunks(tables, op),
+        Op::GetXattr(op) => xattr::get(tables, &caller, op),
+        Op::ListXattr(op) => xattr::list(tables, &caller, op),
         Op::Resolve(op) => resolve::resolve(tables, &caller, op),
         _ => Err(errors::unsupported("this operation as a read")),
     }
@@ -108,5 +113,5 @@ pub(crate) fn admin(cx: &mut Context, command: &AdminCommand) -> Result<AdminRep
 
 /// A reply with the attributes of an inode that was seen to exist.
 pub(crate) fn attr_reply(tables: &Tables, inode: u64) -> NameReply {
-    NameReply { attr: tables.inode(inode).ok().map(|found| found.attr(inode)), ..NameReply::default() }
+    NameReply { attr: tables.inode(inode).ok().map(|found| tables.attr(inode, found)), ..NameReply::default() }
 }

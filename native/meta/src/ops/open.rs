@@ -14,11 +14,11 @@ pub const OPEN_CHUNKS: u32 = 64;
 
 pub(crate) fn open(tables: &Tables, caller: &Caller, op: &Open) -> Result<NameReply> {
     let inode = tables.inode(op.inode)?;
-    check(caller, op.inode, inode, op.read, op.write)?;
+    check(tables, caller, op.inode, inode, op.read, op.write)?;
     Ok(handle_reply(tables, op.inode))
 }
 
-pub(crate) fn check(caller: &Caller, id: u64, inode: &Inode, read: bool, write: bool) -> Result<()> {
+pub(crate) fn check(tables: &Tables, caller: &Caller, id: u64, inode: &Inode, read: bool, write: bool) -> Result<()> {
     if inode.is_symlink() {
         return Err(errors::is_a_symlink(id));
     }
@@ -28,7 +28,7 @@ pub(crate) fn check(caller: &Caller, id: u64, inode: &Inode, read: bool, write: 
     if inode.is_directory() && write {
         return Err(errors::is_a_directory(id));
     }
-    caller.require(id, inode, if read { READ } else { 0 } | if write { WRITE } else { 0 })
+    caller.require(tables, id, inode, if read { READ } else { 0 } | if write { WRITE } else { 0 })
 }
 
 pub(crate) fn handle_reply(tables: &Tables, inode: u64) -> NameReply {

@@ -12,7 +12,7 @@ pub const MAX_ENTRIES: u32 = 4096;
 pub(crate) fn readdir(tables: &Tables, caller: &Caller, op: &ReadDir) -> Result<NameReply> {
     let directory = tables.directory(op.inode)?;
     if !op.by_handle {
-        caller.require(op.inode, directory, READ)?;
+        caller.require(tables, op.inode, directory, READ)?;
     }
     let most = if op.max_entries == 0 { MAX_ENTRIES } else { op.max_entries.min(MAX_ENTRIES) };
     let mut listing = tables.list(op.inode, op.cookie);
@@ -24,7 +24,7 @@ pub(crate) fn readdir(tables: &Tables, caller: &Caller, op: &ReadDir) -> Result<
             inode: listed.inode,
             kind: inode.kind() as i32,
             cookie,
-            attr: op.plus.then(|| inode.attr(listed.inode)),
+            attr: op.plus.then(|| tables.attr(listed.inode, inode)),
         });
     }
     let end = listing.next().is_none();

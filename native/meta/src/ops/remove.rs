@@ -15,7 +15,7 @@ pub(crate) fn unlink(cx: &mut Context, op: &Unlink) -> Result<NameReply> {
     }
     let id = found.ok_or_else(|| errors::no_entry(op.parent, &op.name))?.inode;
     let victim = cx.tables.inode(id)?;
-    cx.caller.require_removal(op.parent, directory, victim)?;
+    cx.caller.require_removal(cx.tables, op.parent, directory, victim)?;
     if victim.is_directory() {
         return Err(errors::is_a_directory(id));
     }
@@ -33,7 +33,7 @@ pub(crate) fn rmdir(cx: &mut Context, op: &RmDir) -> Result<NameReply> {
     }
     let id = found.ok_or_else(|| errors::no_entry(op.parent, &op.name))?.inode;
     let victim = cx.tables.inode(id)?;
-    cx.caller.require_removal(op.parent, directory, victim)?;
+    cx.caller.require_removal(cx.tables, op.parent, directory, victim)?;
     if !victim.is_directory() {
         return Err(errors::not_a_directory(id));
     }

@@ -68,12 +68,12 @@ fn require_rights(cx: &Context, op: &Rename, source: u64, target: Option<u64>) -
             errors::not_empty(target)
         });
     }
-    caller.require_removal(op.source_parent, source_parent, moved)?;
+    caller.require_removal(tables, op.source_parent, source_parent, moved)?;
     match target {
-        None => make::require_writable(caller, op.target_parent, target_parent)?,
+        None => make::require_writable(tables, caller, op.target_parent, target_parent)?,
         Some(target) => {
             let replaced = tables.inode(target)?;
-            caller.require_removal(op.target_parent, target_parent, replaced)?;
+            caller.require_removal(tables, op.target_parent, target_parent, replaced)?;
             if !exchanged && moved.is_directory() && !replaced.is_directory() {
                 return Err(errors::not_a_directory(target));
             }
@@ -97,7 +97,7 @@ fn require_rights(cx: &Context, op: &Rename, source: u64, target: Option<u64>) -
 
 /// A directory that changes its parent has its `..` rewritten: that needs the right to write to it.
 fn require_movable(cx: &Context, id: u64, inode: &Inode) -> Result<()> {
-    if inode.is_directory() { cx.caller.require(id, inode, WRITE) } else { Ok(()) }
+    if inode.is_directory() { cx.caller.require(cx.tables, id, inode, WRITE) } else { Ok(()) }
 }
 
 /// Both parents stay below the link limit.

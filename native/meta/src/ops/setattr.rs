@@ -4,24 +4,32 @@ use base::limits::MAX_FILE_BYTES;
 use base::{Error, Result};
 use wire::proto::{NameReply, SetAttr};
 
-use super::{attr_reply, content, turn};
+use super::{attr_reply, content, turn, xattr};
 use crate::access::{Caller, WRITE};
 use crate::errors;
 use crate::inode::Inode;
 use crate::state::Context;
+use crate::tables::Tables;
 
 pub(crate) fn setattr(cx: &mut Context, op: &SetAttr) -> Result<NameReply> {
     let inode = cx.tables.inode(op.inode)?;
-    require_size(&cx.caller, op, inode)?;
+    require_size(cx.tables, &cx.caller, op, inode)?;
     require_owners(&cx.caller, op, inode)?;
     require_mode(&cx.caller, op, inode)?;
-    require_times(&cx.caller, op, inode)?;
+    require_times(cx.tables, &cx.caller, op, inode)?;
     if let Some(size) = op.size {
         turn::take_over(cx, op.inode)?;
         content::truncate(cx, op.inode, size);
     }
     let (caller, now_ns) = (cx.caller, cx.now_ns);
     cx.tables.edit(op.inode, |inode| change(&caller, op, inode, now_ns));
+    if op.mode.is_some() {
+        xattr::follow_mode(cx.tables, op.inode);
+    }
+    let owned_anew = op.uid.is_some() || op.gid.is_some();
+    if owned_anew && !cx.tables.inode(op.inode)?.is_directory() {
+        xattr::drop_capabilities(cx.tables, op.inode);
+    }
     Ok(attr_reply(cx.tables, op.inode))
 }
 
@@ -50,7 +58,7 @@ fn change(caller: &Caller, op: &SetAttr, inode: &mut Inode, now_ns: i64) {
     }
 }
 
-fn require_size(caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
+fn require_size(tables: &Tables, caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
     let Some(size) = op.size else { return Ok(()) };
     if inode.is_directory() {
         return Err(errors::is_a_directory(op.inode));
@@ -59,7 +67,7 @@ fn require_size(caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
         return Err(errors::not_a_file(op.inode));
     }
     if !op.by_handle {
-        caller.require(op.inode, inode, WRITE)?;
+        caller.require(tables, op.inode, inode, WRITE)?;
     }
     if size > MAX_FILE_BYTES { Err(errors::file_too_big(op.inode)) } else { Ok(()) }
 }
@@ -84,7 +92,7 @@ fn require_mode(caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
 }
 
 /// "Now" is for everybody who may write; any other time only for the owner. Source: utimensat(2).
-fn require_times(caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
+fn require_times(tables: &Tables, caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
     let explicit = (op.atime_ns.is_some() && !op.atime_now) || (op.mtime_ns.is_some() && !op.mtime_now);
     let one_of_two = op.atime_now != op.mtime_now;
     if explicit {
@@ -97,5 +105,5 @@ fn require_times(caller: &Caller, op: &SetAttr, inode: &Inode) -> Result<()> {
     if one_of_two && op.size.is_none() {
         return Err(errors::not_owner(op.inode));
     }
-    caller.require(op.inode, inode, WRITE)
+    caller.require(tables, op.inode, inode, WRITE)
 }

@@ -4,6 +4,7 @@ use base::limits::MAX_PATH_BYTES;
 use base::{Error, Result};
 use wire::proto::{NameReply, Symlink};
 
+use super::make::Mode;
 use super::{attr_reply, make};
 use crate::errors;
 use crate::inode::Body;
@@ -21,6 +22,7 @@ pub(crate) fn symlink(cx: &mut Context, op: &Symlink) -> Result<NameReply> {
         return Err(errors::invalid("the target of a symbolic link contains NUL"));
     }
     make::require_new(cx.tables, &cx.caller, op.parent, &op.name)?;
-    let inode = make::make(cx, op.parent, &op.name, Body::Symlink(op.target.as_slice().into()), 0o777)?;
+    let inode =
+        make::make(cx, op.parent, &op.name, Body::Symlink(op.target.as_slice().into()), Mode::new(0o777, None))?;
     Ok(attr_reply(cx.tables, inode))
 }

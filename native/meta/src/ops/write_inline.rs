@@ -5,8 +5,8 @@ use std::sync::Arc;
 use base::{Error, Result};
 use wire::proto::{NameReply, WriteInline};
 
-use super::attr_reply;
 use super::turn::{end_turn, is_overdue};
+use super::{attr_reply, xattr};
 use crate::errors;
 use crate::inode::Body;
 use crate::state::Context;
@@ -35,6 +35,7 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
     if takes_turn {
         end_turn(cx, op.inode);
     }
+    xattr::drop_capabilities(cx.tables, op.inode);
     cx.tables.edit(op.inode, |inode| {
         inode.body = body;
         inode.size = inode.size.max(end);

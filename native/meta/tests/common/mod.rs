@@ -119,7 +119,8 @@ impl World {
     // ---- shorthands ----
 
     pub fn mkdir(&mut self, parent: u64, name: &str, mode: u32) -> Result<u64, i32> {
-        self.name(Op::Mkdir(MkDir { parent, name: name.into(), mode })).map(|reply| reply.attr.unwrap().inode)
+        self.name(Op::Mkdir(MkDir { parent, name: name.into(), mode, full_mode: None }))
+            .map(|reply| reply.attr.unwrap().inode)
     }
 
     pub fn create(&mut self, parent: u64, name: &str, mode: u32) -> Result<u64, i32> {

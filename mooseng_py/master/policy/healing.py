@@ -15,7 +15,7 @@ from mooseng_py.proto.cluster_pb2 import (
     ClusterView,
     DropIntent,
     HealIntent,
-    HealPolicy,
+    LeaderPolicy,
     ServerView,
 )
 
@@ -56,10 +56,12 @@ class HealingBudget:
             heals_per_server=heals_per_server, bytes_per_server=2 * heals_per_server * CHUNK_BYTES, down_ms=down_ms
         )
 
-    def policy(self) -> HealPolicy:
+    def policy(self) -> LeaderPolicy:
         """What of it the leader carries out itself."""
-        return HealPolicy(
-            delay_ms=self.down_ms, per_server=self.heals_per_server, running=_SERVERS_AT_ONCE * self.heals_per_server
+        return LeaderPolicy(
+            heal_delay_ms=self.down_ms,
+            heals_per_server=self.heals_per_server,
+            heals_running=_SERVERS_AT_ONCE * self.heals_per_server,
         )
 
 

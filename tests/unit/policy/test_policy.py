@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooseng_py.master.planners import HealingBudget, PlannerSettings, plan, plan_deletion, plan_healing, plan_weights
-from mooseng_py.master.planners.healing import cost_bytes
-from mooseng_py.master.planners.weights import CHUNK_BYTES
+from mooseng_py.master.policy import HealingBudget, PlannerSettings, plan, plan_deletion, plan_healing, plan_weights
+from mooseng_py.master.policy.healing import cost_bytes
+from mooseng_py.master.policy.weights import CHUNK_BYTES
 from mooseng_py.proto.cluster_pb2 import (
     DISK_FAILED,
     DISK_FULL,
@@ -227,9 +227,10 @@ def test_a_server_whose_disks_are_not_known_yet_keeps_its_weight() -> None:
     assert [change.server_id for change in plan_weights(view([server(1), unheard], []))] == []
 
 
-def test_the_leader_is_told_how_to_heal_with_every_plan() -> None:
+def test_the_leader_is_told_how_to_heal_and_to_clear_away_with_every_plan() -> None:
     settings = PlannerSettings(healing=HealingBudget.of(heals_per_server=3, down_ms=2500))
-    healing = plan(view([server(n) for n in IDS], []), settings).healing
-    assert (healing.delay_ms, healing.per_server, healing.running) == (2500, 3, 6)
+    policy = plan(view([server(n) for n in IDS], []), settings).policy
+    assert (policy.heal_delay_ms, policy.heals_per_server, policy.heals_running) == (2500, 3, 6)
+    assert (policy.expired_at_once, policy.purged_at_once) == (100, 1000)
     # Enough is named that nothing waits for the next round.
     assert settings.healing.bytes_per_server >= 3 * CHUNK_BYTES

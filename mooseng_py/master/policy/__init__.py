@@ -3,9 +3,10 @@
 Same view, same plan. The leader checks each intent against the committed state before it acts on it.
 """
 
+from .clearing import ClearingPace
 from .healing import HealingBudget, plan_healing
 from .orphans import plan_deletion
 from .plan import PlannerSettings, plan
 from .weights import plan_weights
 
-__all__ = ["HealingBudget", "PlannerSettings", "plan", "plan_deletion", "plan_healing", "plan_weights"]
+__all__ = ["ClearingPace", "HealingBudget", "PlannerSettings", "plan", "plan_deletion", "plan_healing", "plan_weights"]

@@ -1,0 +1,73 @@
+//! Extended attributes: passed on to the masters, which know the rules. Nothing is remembered here.
+
+use base::Result;
+use wire::proto::name_request::Op;
+use wire::proto::{Credentials, GetXattr, ListXattr, RemoveXattr, SetXattr};
+
+use crate::core::Core;
+
+/// A security module asks for it with every listing; what a file system over FUSE answers is not used.
+const NEVER_KEPT: &[u8] = b"security.selinux";
+
+/// What the kernel asked for: the bytes, or how many they are.
+pub enum Answer {
+    Bytes(Vec<u8>),
+    Length(u32),
+}
+
+impl Answer {
+    /// As getxattr(2) and listxattr(2) say: size 0 asks for the length, and what does not fit is ERANGE.
+    fn of(bytes: Vec<u8>, size: u32) -> Result<Answer> {
+        match size {
+            0 => Ok(Answer::Length(bytes.len() as u32)),
+            size if bytes.len() <= size as usize => Ok(Answer::Bytes(bytes)),
+            size => {
+                let message = format!("{} bytes do not fit in {size}", bytes.len());
+                Err(base::Error::namespace(libc::ERANGE, message))
+            }
+        }
+    }
+}
+
+impl Core {
+    pub async fn get_xattr(&self, creds: Credentials, inode: u64, name: Vec<u8>, size: u32) -> Result<Answer> {
+        if name == NEVER_KEPT {
+            return Err(base::Error::namespace(libc::EOPNOTSUPP, "security.selinux is not kept here"));
+        }
+        let reply = self.engine.name(&creds, Op::GetXattr(GetXattr { inode, name })).await?;
+        Answer::of(reply.value, size)
+    }
+
+    /// The names, each with a NUL behind it.
+    pub async fn list_xattr(&self, creds: Credentials, inode: u64, size: u32) -> Result<Answer> {
+        let reply = self.engine.name(&creds, Op::ListXattr(ListXattr { inode })).await?;
+        Answer::of(reply.value, size)
+    }
+
+    pub async fn set_xattr(
+        &self,
+        creds: Credentials,
+        inode: u64,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        flags: u32,
+    ) -> Result<()> {
+        self.engine.name(&creds, Op::SetXattr(SetXattr { inode, name, value, flags })).await.map(drop)
+    }
+
+    pub async fn remove_xattr(&self, creds: Credentials, inode: u64, name: Vec<u8>) -> Result<()> {
+        self.engine.name(&creds, Op::RemoveXattr(RemoveXattr { inode, name })).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_erange_and_size_0_asks_for_the_length() {
+        assert!(matches!(Answer::of(vec![1, 2], 0), Ok(Answer::Length(2))));
+        assert!(matches!(Answer::of(vec![1, 2], 2), Ok(Answer::Bytes(bytes)) if bytes == [1, 2]));
+        assert!(matches!(Answer::of(vec![1, 2], 1), Err(error) if error.errno == libc::ERANGE));
+    }
+}
