@@ -302,16 +302,26 @@ class SetAttr(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., size: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., atime_now: _Optional[bool] = ..., mtime_now: _Optional[bool] = ..., by_handle: _Optional[bool] = ...) -> None: ...
 
 class WriteInline(_message.Message):
-    __slots__ = ("inode", "offset", "data", "append")
+    __slots__ = ("inode", "offset", "data", "append", "times")
     INODE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     inode: int
     offset: int
     data: bytes
     append: bool
-    def __init__(self, inode: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., append: _Optional[bool] = ...) -> None: ...
+    times: Times
+    def __init__(self, inode: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., append: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ...) -> None: ...
+
+class Times(_message.Message):
+    __slots__ = ("mtime_ns", "ctime_ns")
+    MTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    CTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    mtime_ns: int
+    ctime_ns: int
+    def __init__(self, mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ...) -> None: ...
 
 class GrantWrite(_message.Message):
     __slots__ = ("inode", "index", "failed", "chunk", "take_over", "append")
@@ -330,7 +340,7 @@ class GrantWrite(_message.Message):
     def __init__(self, inode: _Optional[int] = ..., index: _Optional[int] = ..., failed: _Optional[_Iterable[int]] = ..., chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., take_over: _Optional[bool] = ..., append: _Optional[bool] = ...) -> None: ...
 
 class CommitWrite(_message.Message):
-    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append")
+    __slots__ = ("inode", "size", "mtime_ns", "stored", "expect_inline_version", "convert_inline", "append", "times")
     INODE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     MTIME_NS_FIELD_NUMBER: _ClassVar[int]
@@ -338,6 +348,7 @@ class CommitWrite(_message.Message):
     EXPECT_INLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CONVERT_INLINE_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     inode: int
     size: int
     mtime_ns: int
@@ -345,7 +356,8 @@ class CommitWrite(_message.Message):
     expect_inline_version: int
     convert_inline: bool
     append: bool
-    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append: _Optional[bool] = ...) -> None: ...
+    times: Times
+    def __init__(self, inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., stored: _Optional[_Iterable[_Union[ChunkStored, _Mapping]]] = ..., expect_inline_version: _Optional[int] = ..., convert_inline: _Optional[bool] = ..., append: _Optional[bool] = ..., times: _Optional[_Union[Times, _Mapping]] = ...) -> None: ...
 
 class ChunkStored(_message.Message):
     __slots__ = ("index", "chunk_id", "stored_bytes", "version", "settled")
@@ -524,7 +536,7 @@ class FsStats(_message.Message):
     def __init__(self, total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., inodes: _Optional[int] = ..., free_inodes: _Optional[int] = ...) -> None: ...
 
 class NameReply(_message.Message):
-    __slots__ = ("error", "attr", "value", "entries", "end", "is_inline", "inline_data", "chunks", "statfs", "session", "session_timeout_ms", "created", "offset", "inline_limit")
+    __slots__ = ("error", "attr", "value", "entries", "end", "is_inline", "inline_data", "chunks", "statfs", "session", "session_timeout_ms", "created", "offset", "inline_limit", "now_ns")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ATTR_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -539,6 +551,7 @@ class NameReply(_message.Message):
     CREATED_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     INLINE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NOW_NS_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     attr: Attr
     value: bytes
@@ -553,7 +566,8 @@ class NameReply(_message.Message):
     created: bool
     offset: int
     inline_limit: int
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ..., value: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[DirEntry, _Mapping]]] = ..., end: _Optional[bool] = ..., is_inline: _Optional[bool] = ..., inline_data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkInfo, _Mapping]]] = ..., statfs: _Optional[_Union[FsStats, _Mapping]] = ..., session: _Optional[int] = ..., session_timeout_ms: _Optional[int] = ..., created: _Optional[bool] = ..., offset: _Optional[int] = ..., inline_limit: _Optional[int] = ...) -> None: ...
+    now_ns: int
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., attr: _Optional[_Union[Attr, _Mapping]] = ..., value: _Optional[bytes] = ..., entries: _Optional[_Iterable[_Union[DirEntry, _Mapping]]] = ..., end: _Optional[bool] = ..., is_inline: _Optional[bool] = ..., inline_data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkInfo, _Mapping]]] = ..., statfs: _Optional[_Union[FsStats, _Mapping]] = ..., session: _Optional[int] = ..., session_timeout_ms: _Optional[int] = ..., created: _Optional[bool] = ..., offset: _Optional[int] = ..., inline_limit: _Optional[int] = ..., now_ns: _Optional[int] = ...) -> None: ...
 
 class RenewSession(_message.Message):
     __slots__ = ("session", "open_inodes", "alive")
@@ -566,11 +580,13 @@ class RenewSession(_message.Message):
     def __init__(self, session: _Optional[int] = ..., open_inodes: _Optional[_Iterable[int]] = ..., alive: _Optional[bool] = ...) -> None: ...
 
 class RenewReply(_message.Message):
-    __slots__ = ("error", "session_timeout_ms", "term")
+    __slots__ = ("error", "session_timeout_ms", "term", "now_ns")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SESSION_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    NOW_NS_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     session_timeout_ms: int
     term: int
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., session_timeout_ms: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
+    now_ns: int
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., session_timeout_ms: _Optional[int] = ..., term: _Optional[int] = ..., now_ns: _Optional[int] = ...) -> None: ...

@@ -138,6 +138,55 @@ def test_each_change_of_entries_moves_the_directorys_times(
     assert changes(folder, lambda: work(folder), "mtime", "ctime") == {"mtime": True, "ctime": True}, what
 
 
+@pytest.mark.parametrize("size", [100, 300_000])
+@pytest.mark.parametrize("how", ["close", "fsync", "close of a duplicate"])
+def test_the_times_that_were_told_of_a_write_stay(folder: Path, size: int, how: str) -> None:
+    fd = os.open(folder / "f", os.O_RDWR | os.O_CREAT, 0o644)
+    os.write(fd, b"x" * size)
+    told = os.fstat(fd)
+    time.sleep(0.1)
+    if how == "close":
+        os.close(fd)
+    elif how == "fsync":
+        os.fsync(fd)
+    else:
+        os.close(os.dup(fd))
+    after = (folder / "f").stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (told.st_mtime_ns, told.st_ctime_ns)
+    if how != "close":
+        os.close(fd)
+        assert (folder / "f").stat().st_mtime_ns == told.st_mtime_ns
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_date_that_is_set_between_a_write_and_the_close_stays(folder: Path, size: int) -> None:
+    fd = os.open(folder / "f", os.O_RDWR | os.O_CREAT, 0o644)
+    os.write(fd, b"x" * size)
+    os.utime(fd, ns=(10**18, 10**18 + 5))
+    told = os.fstat(fd).st_ctime_ns
+    time.sleep(0.05)
+    os.close(fd)
+    after = (folder / "f").stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (10**18 + 5, told)
+
+
+def test_a_write_ends_a_date_in_the_future(folder: Path) -> None:
+    (folder / "f").write_bytes(b"x")
+    os.utime(folder / "f", ns=(0, time.time_ns() + 10**12))
+    with (folder / "f").open("ab") as file:
+        file.write(b"y")
+    assert abs((folder / "f").stat().st_mtime_ns - time.time_ns()) < 10**10
+
+
+@pytest.mark.parametrize("size", [513, 8192, 8193, 300_000])
+def test_what_is_written_and_not_synced_counts_among_the_blocks(folder: Path, size: int) -> None:
+    with (folder / "f").open("wb", buffering=0) as file:
+        file.write(b"x" * size)
+        blocks = os.fstat(file.fileno()).st_blocks
+        assert size <= blocks * 512 <= size + 8192
+    assert abs((folder / "f").stat().st_blocks - blocks) <= 16
+
+
 def test_unlinking_one_of_two_names_moves_the_files_ctime(folder: Path) -> None:
     (folder / "a").touch()
     os.link(folder / "a", folder / "b")

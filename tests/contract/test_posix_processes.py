@@ -10,6 +10,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.contract.support import as_user, in_child, refused
 
 
@@ -40,6 +42,24 @@ def test_a_file_replaced_by_rename_stays_whole_for_who_has_it_open(folder: Path)
         assert in_child(lambda: os.rename(folder / "new", folder / "f")) == 0
         assert file.read() == b"old" * 10_000
     assert (folder / "f").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_process_stands_in_a_directory_that_is_gone(folder: Path, replaced: bool) -> None:
+    """It is empty and has no links, nothing can be made there, and the way out works; also after the masters dropped it."""
+    (folder / "d").mkdir()
+    (folder / "new").mkdir()
+    script = f"""
+import time
+os.chdir("d")
+os.rename("../new", "../d") if {replaced} else os.rmdir("../d")
+time.sleep(1.5)
+print(os.stat(".").st_nlink, os.listdir("."), refused(lambda: os.mkdir("x")), refused(os.getcwd))
+os.chdir("..")
+print(sorted(os.listdir(".")))
+"""
+    said = as_user(script, cwd=folder, uid=0, gid=0).splitlines()
+    assert said == ["0 [] ENOENT ENOENT", "['d']" if replaced else "['new']"]
 
 
 def test_duplicates_share_the_offset_and_each_close_flushes(folder: Path) -> None:

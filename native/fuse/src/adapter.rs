@@ -159,6 +159,7 @@ impl FileSystem for Adapter {
 
     fn forget(&self, inode: u64, _lookups: u64) {
         self.core.pages.forgotten(inode);
+        self.core.known.forget(inode);
     }
 
     fn interrupt(&self, unique: u64) {
@@ -334,6 +335,9 @@ impl Adapter {
             core.readdir(handle, cookie, true, |listed| {
                 // The kernel makes no inode of the dot entries; number and kind are all it takes.
                 let bare = Attr { inode: listed.inode, kind: listed.kind as i32, ..Attr::default() };
+                if let Some(attr) = &listed.attr {
+                    core.known.tell(attr);
+                }
                 let entry = entry_of(listed.attr.as_ref().unwrap_or(&bare), NOT_AT_ALL);
                 !entries.add_plus(&entry, listed.cookie, &listed.name)
             })

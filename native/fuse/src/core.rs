@@ -20,6 +20,7 @@ use crate::begun::begin;
 use crate::directories::Directories;
 use crate::files::Files;
 use crate::groups::Groups;
+use crate::known::KnownDirectories;
 use crate::metrics::{Counters, Operation};
 use crate::notices::Notices;
 use crate::pages::Pages;
@@ -32,6 +33,7 @@ pub struct Core {
     pub files: Files,
     pub directories: Directories,
     pub pages: Pages,
+    pub known: KnownDirectories,
     pub counters: Counters,
     pub notices: Notices,
     groups: Groups,
@@ -49,6 +51,7 @@ impl Core {
             files: Files::default(),
             directories: Directories::default(),
             pages: Pages::default(),
+            known: KnownDirectories::default(),
             counters: Counters::default(),
             notices: Notices::default(),
             groups,

@@ -24,8 +24,6 @@ pub struct Directories {
 
 pub struct Directory {
     inode: u64,
-    /// As it was opened.
-    attr: Option<Attr>,
     creds: Credentials,
     page: tokio::sync::Mutex<Page>,
 }
@@ -52,34 +50,44 @@ pub struct Listed {
 impl Core {
     /// Check the right to list, and remember who may. -> handle
     pub async fn opendir(&self, creds: Credentials, inode: u64) -> Result<u64> {
-        let reply = self.engine.name(&creds, Op::Access(proto::Access { inode, mask: libc::R_OK as u32 })).await?;
-        let directory = Directory { inode, attr: reply.attr, creds, page: tokio::sync::Mutex::default() };
+        let asked = self.engine.name(&creds, Op::Access(proto::Access { inode, mask: libc::R_OK as u32 })).await;
+        if let Err(error) = asked {
+            self.known.removed(inode, error)?;
+        }
+        let directory = Directory { inode, creds, page: tokio::sync::Mutex::default() };
         let handle = self.next_handle();
         self.directories.open.lock().insert(handle, Arc::new(directory));
         Ok(handle)
-    }
-
-    /// What fstat(2) says of a directory that is open here and was removed: nobody keeps more of it.
-    pub fn removed_directory(&self, inode: u64) -> Option<Attr> {
-        let open = self.directories.open.lock();
-        let attr = open.values().find(|directory| directory.inode == inode)?.attr?;
-        Some(Attr { nlink: 0, ..attr })
     }
 
     pub fn releasedir(&self, handle: u64) {
         self.directories.open.lock().remove(&handle);
     }
 
-    /// Hand entries after `cookie` to `add` until it returns true (full: that entry was not taken) or the end.
+    /// Hand entries after `cookie` to `add` until it returns true (full: that entry was not taken) or the end. A directory
+    /// that was removed has none.
     pub async fn readdir(
         &self,
         handle: u64,
         cookie: u64,
         plus: bool,
-        mut add: impl FnMut(&Listed) -> bool + Send,
+        add: impl FnMut(&Listed) -> bool + Send,
     ) -> Result<()> {
         let directory = self.directories.open.lock().get(&handle).cloned();
         let directory = directory.ok_or_else(|| Error::namespace(libc::EBADF, "this directory is not open"))?;
+        match self.list(&directory, cookie, plus, add).await {
+            Err(error) => self.known.removed(directory.inode, error).map(drop),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn list(
+        &self,
+        directory: &Directory,
+        cookie: u64,
+        plus: bool,
+        mut add: impl FnMut(&Listed) -> bool + Send,
+    ) -> Result<()> {
         let mut page = directory.page.lock().await;
         if cookie == 0 {
             // The start, or rewinddir(3): what is read from here on must be as of now.
@@ -88,7 +96,7 @@ impl Core {
         let mut cookie = cookie;
         loop {
             if cookie < DOT_DOT {
-                let listed = self.dot_entry(&directory, &mut page, cookie).await?;
+                let listed = self.dot_entry(directory, &mut page, cookie).await?;
                 if add(&listed) {
                     return Ok(());
                 }
@@ -96,7 +104,7 @@ impl Core {
                 continue;
             }
             if page.after != Some(cookie) || page.plus != plus || (page.entries.is_empty() && !page.end) {
-                self.fetch(&directory, &mut page, cookie, plus).await?;
+                self.fetch(directory, &mut page, cookie, plus).await?;
             }
             let Some(entry) = page.entries.pop_front() else { return Ok(()) };
             let listed = listed(entry);

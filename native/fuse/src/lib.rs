@@ -9,6 +9,7 @@ mod core;
 mod directories;
 mod files;
 mod groups;
+mod known;
 mod metrics;
 mod mount;
 mod mount_point;

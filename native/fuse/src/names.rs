@@ -28,7 +28,9 @@ impl Mode {
 impl Core {
     /// The attributes that an operation answers with, as this mount sees them.
     async fn name_attr(&self, creds: &Credentials, op: Op) -> Result<Attr> {
-        Ok(self.engine.overlay(attr_of(self.engine.name(creds, op).await?)?))
+        let attr = attr_of(self.engine.name(creds, op).await?)?;
+        self.known.tell(&attr);
+        Ok(self.engine.overlay(attr))
     }
 
     pub async fn lookup(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<Attr> {
@@ -39,14 +41,14 @@ impl Core {
     pub async fn getattr(&self, creds: Credentials, inode: u64) -> Result<Attr> {
         match self.engine.getattr(&creds, inode).await {
             Ok(attr) => Ok(self.told(attr).await),
-            Err(error) if error.errno == libc::ESTALE => self.removed_directory(inode).ok_or(error),
-            Err(error) => Err(error),
+            Err(error) => self.known.removed(inode, error),
         }
     }
 
     /// What another mount made durable is seen from the next stat on, also through descriptors that stay open: pages
     /// that are older than `attr` go before the kernel hears of it.
     async fn told(&self, attr: Attr) -> Attr {
+        self.known.tell(&attr);
         if self.pages.told(attr.inode, self.engine.foreign_changes(attr.inode), attr.size) {
             self.notices.pages_dropped(attr.inode).await;
         }

@@ -95,6 +95,7 @@ impl Node {
         let mut reply: NameReply = wire::link::decode(&reply)?;
         if reply.error.is_none() {
             reply.session_timeout_ms = self.session_timeout_ms();
+            reply.now_ns = base::time::wall_ns();
         }
         Ok(reply.encode_to_vec().into())
     }
@@ -122,7 +123,8 @@ impl Node {
             sessions.renew(request.session, &request.open_inodes, Instant::now());
         }
         drop(sessions);
-        RenewReply { error: None, session_timeout_ms: self.session_timeout_ms(), term }
+        let now_ns = base::time::wall_ns();
+        RenewReply { error: None, session_timeout_ms: self.session_timeout_ms(), term, now_ns }
     }
 }
 

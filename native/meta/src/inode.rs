@@ -9,6 +9,9 @@ pub const ROOT: u64 = 1;
 /// What stat(2) shows as the size of a directory.
 const DIRECTORY_BYTES: u64 = 4096;
 
+/// How far ahead of the leader's a client's clock may be.
+const MOST_AHEAD_NS: i64 = 1_000_000_000;
+
 pub(crate) const S_ISGID: u32 = 0o2000;
 pub(crate) const S_ISVTX: u32 = 0o1000;
 
@@ -139,6 +142,17 @@ impl Inode {
     pub fn touch_data(&mut self, now_ns: i64) {
         self.mtime_ns = now_ns;
         self.ctime_ns = now_ns;
+        self.data_version += 1;
+    }
+
+    /// The content changed at the times that applications were told, unless something came after that.
+    pub fn touch_data_at(&mut self, told: &proto::Times, now_ns: i64) {
+        // A client's clock that is far ahead is wrong.
+        let latest = now_ns.saturating_add(MOST_AHEAD_NS);
+        let ctime_ns = told.ctime_ns.min(latest);
+        let mtime_ns = if told.mtime_ns == told.ctime_ns { ctime_ns } else { told.mtime_ns };
+        self.mtime_ns = if self.ctime_ns <= ctime_ns { mtime_ns } else { self.mtime_ns.max(mtime_ns) };
+        self.ctime_ns = self.ctime_ns.max(ctime_ns);
         self.data_version += 1;
     }
 

@@ -44,7 +44,7 @@ fn inline_writers_merge_and_grow_up_to_the_limit() {
     world.write(file, 2, b"cc").unwrap();
     assert_eq!(&world.map(file).inline_data[..], b"aacc\0\0bb");
     assert_eq!((world.attr(file).size, world.attr(file).data_version, world.attr(file).blocks), (8, first + 3, 1));
-    let append = WriteInline { inode: file, offset: 0, data: b"dd".to_vec().into(), append: true };
+    let append = WriteInline { inode: file, offset: 0, data: b"dd".to_vec().into(), append: true, times: None };
     assert_eq!(world.name(Op::WriteInline(append.clone())).unwrap().offset, 8);
     assert_eq!(world.name(Op::WriteInline(append)).unwrap().offset, 10);
     world.write(file, u64::from(LIMIT) - 1, b"e").unwrap();
@@ -528,4 +528,33 @@ fn the_space_of_a_new_file_shows_only_after_its_commit() {
     world.commit(file, 10_000, &chunk, 12_288).unwrap();
     assert_eq!((world.attr(file).blocks, world.attr(file).size), (24, 10_000));
     assert_eq!(world.state.counters().bytes, 10_000);
+}
+
+#[test]
+fn the_times_that_were_told_of_a_write_stay_unless_something_came_after_it() {
+    let mut world = World::new();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    let born = world.attr(file).ctime_ns;
+    let write = |world: &mut World, mtime_ns: i64, ctime_ns: i64| {
+        let times = Some(Times { mtime_ns, ctime_ns });
+        let op = WriteInline { inode: file, data: b"x".to_vec().into(), times, ..Default::default() };
+        let attr = world.name(Op::WriteInline(op)).unwrap().attr.unwrap();
+        (attr.mtime_ns, attr.ctime_ns)
+    };
+    world.now_ns = born + 10_000;
+    assert_eq!(write(&mut world, born + 5000, born + 5000), (born + 5000, born + 5000), "not the time of the commit");
+    assert_eq!(write(&mut world, 77, born + 6000), (77, born + 6000), "a date that was set after the write");
+    assert_eq!(write(&mut world, born + 100, born + 100), (born + 100, born + 6000), "ctime does not go back");
+    let changed = world.chmod(file, 0o600).unwrap();
+    assert!(changed.ctime_ns > born + 10_000);
+    assert_eq!(write(&mut world, born + 7000, born + 7000), (born + 7000, changed.ctime_ns));
+    let far = world.now_ns + 10_000_000_000;
+    let (mtime_ns, ctime_ns) = write(&mut world, far, far);
+    assert!(mtime_ns == ctime_ns && ctime_ns < far, "a clock that is far ahead does not count");
+    let before = world.attr(file).ctime_ns;
+    let op = SetAttr { inode: file, mtime_ns: Some(before + 50_000_000_000), ..Default::default() };
+    world.setattr(op).unwrap();
+    let now_ns = world.now_ns + 2_000_000_000;
+    world.now_ns = now_ns;
+    assert_eq!(write(&mut world, now_ns, now_ns), (now_ns, now_ns), "a date in the future ends with the next write");
 }

@@ -57,6 +57,7 @@ fn name_op(world: &World, (kind, a, b, c): Step) -> Op {
             offset: u64::from(c % 70),
             data: vec![b; 3].into(),
             append: c.is_multiple_of(2),
+            times: None,
         }),
         9 | 10 => {
             let chunk = chunk_of(world, a);
@@ -99,6 +100,7 @@ fn commit_op(world: &World, a: u8, c: u16, size: u64) -> Op {
         expect_inline_version: attr.map_or(0, |attr| attr.data_version + u64::from(c % 16 == 1)),
         convert_inline: !c.is_multiple_of(3),
         append: false,
+        times: None,
     })
 }
 

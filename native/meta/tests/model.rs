@@ -124,7 +124,7 @@ fn run(world: &mut World, model: &mut Model, user: usize, step: &Step) -> Result
         Step::Write(inode, offset, data) => {
             let (inode, offset) = (id(inode), u64::from(offset));
             let expected = model.write(inode, offset as usize, &data);
-            (Op::WriteInline(WriteInline { inode, offset, data: data.into(), append: false }), expected)
+            (Op::WriteInline(WriteInline { inode, offset, data: data.into(), append: false, times: None }), expected)
         }
         Step::Truncate(inode, size, by_handle) => {
             let (inode, size) = (id(inode), u64::from(size));

@@ -8,9 +8,10 @@ use crate::proto::{Command, NameRequest, admin_command, command};
 /// Of a cluster whose masters say nothing of levels.
 pub const FIRST: u32 = 1;
 /// What this software can do. 2 brought snapshots of format 4, with versioned inodes, and special files; 3 extended
-/// attributes and access control lists, and with them the mode before the umask.
+/// attributes and access control lists, and with them the mode before the umask, and the times that were told of writes.
 pub const LEVEL: u32 = 3;
-const FULL_MODES: u32 = 3;
+/// Fields of operations that were there before.
+const LATER_FIELDS: u32 = 3;
 
 /// The level that a field of a message says; masters that know of none leave it out.
 pub fn said(field: u32) -> u32 {
@@ -21,7 +22,7 @@ pub fn said(field: u32) -> u32 {
 pub fn needed_by(command: &Command) -> u32 {
     match &command.what {
         Some(command::What::Name(request)) => {
-            let fields = if full_mode(request).is_some() { FULL_MODES } else { FIRST };
+            let fields = if has_later_fields(request) { LATER_FIELDS } else { FIRST };
             request.op.as_ref().map_or(FIRST, |op| crate::op::of(op).level).max(fields)
         }
         Some(command::What::Admin(order)) => match &order.op {
@@ -34,23 +35,27 @@ pub fn needed_by(command: &Command) -> u32 {
 
 /// Take out the fields that masters of the agreed level do not know: what they say counts from their level on only.
 pub fn fit(request: &mut NameRequest, agreed: impl FnOnce() -> u32) {
-    if full_mode(request).is_none() || agreed() >= FULL_MODES {
+    if !has_later_fields(request) || agreed() >= LATER_FIELDS {
         return;
     }
     match &mut request.op {
         Some(Op::Create(op)) => op.full_mode = None,
         Some(Op::Mkdir(op)) => op.full_mode = None,
         Some(Op::MakeNode(op)) => op.full_mode = None,
+        Some(Op::WriteInline(op)) => op.times = None,
+        Some(Op::CommitWrite(op)) => op.times = None,
         _ => {}
     }
 }
 
-fn full_mode(request: &NameRequest) -> Option<u32> {
+fn has_later_fields(request: &NameRequest) -> bool {
     match &request.op {
-        Some(Op::Create(op)) => op.full_mode,
-        Some(Op::Mkdir(op)) => op.full_mode,
-        Some(Op::MakeNode(op)) => op.full_mode,
-        _ => None,
+        Some(Op::Create(op)) => op.full_mode.is_some(),
+        Some(Op::Mkdir(op)) => op.full_mode.is_some(),
+        Some(Op::MakeNode(op)) => op.full_mode.is_some(),
+        Some(Op::WriteInline(op)) => op.times.is_some(),
+        Some(Op::CommitWrite(op)) => op.times.is_some(),
+        _ => false,
     }
 }
 
@@ -76,22 +81,24 @@ mod tests {
 
     #[test]
     fn a_field_of_a_later_level_is_taken_out_below_it_and_makes_a_command_one_of_that_level() {
-        use crate::proto::{Create, MakeNode, MkDir};
+        use crate::proto::{CommitWrite, Create, MakeNode, MkDir, Times, WriteInline};
         let (mode, full_mode) = (0o600, Some(0o666));
         let ops = [
             Op::Create(Create { mode, full_mode, ..Create::default() }),
             Op::Mkdir(MkDir { mode, full_mode, ..MkDir::default() }),
             Op::MakeNode(MakeNode { mode, full_mode, ..MakeNode::default() }),
+            Op::WriteInline(WriteInline { times: Some(Times::default()), ..WriteInline::default() }),
+            Op::CommitWrite(CommitWrite { times: Some(Times::default()), ..CommitWrite::default() }),
         ];
         for op in ops {
             let mut request = NameRequest { op: Some(op), ..NameRequest::default() };
             let needed = |request: &NameRequest| {
                 needed_by(&Command { what: Some(command::What::Name(request.clone())), ..Command::default() })
             };
-            fit(&mut request, || FULL_MODES);
-            assert_eq!(needed(&request), FULL_MODES);
-            fit(&mut request, || FULL_MODES - 1);
-            assert!(needed(&request) < FULL_MODES);
+            fit(&mut request, || LATER_FIELDS);
+            assert_eq!(needed(&request), LATER_FIELDS);
+            fit(&mut request, || LATER_FIELDS - 1);
+            assert!(needed(&request) < LATER_FIELDS);
         }
     }
 

@@ -67,7 +67,7 @@ async fn append_parts(drive: &Arc<Drive>, file: &FileRef, data: &[u8]) -> Result
 /// `None`: the file has outgrown its inode.
 async fn append_inline(drive: &Arc<Drive>, file: &FileRef, data: &[u8]) -> Result<Option<u64>> {
     let creds = drive.with(file, |inner| inner.file.creds().clone());
-    let message = WriteInline { inode: file.inode, offset: 0, data: data.to_vec().into(), append: true };
+    let message = WriteInline { inode: file.inode, offset: 0, data: data.to_vec().into(), append: true, times: None };
     match drive.peers.name(&creds, Op::WriteInline(message)).await {
         Ok(reply) => {
             drive.with(file, |inner| inner.file.appended_inline(&reply, data));

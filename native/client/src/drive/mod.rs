@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use base::{Result, time};
+use base::Result;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use wire::proto::{Attr, Credentials};
@@ -83,7 +83,7 @@ impl Drive {
     }
 
     pub fn now(&self) -> Now {
-        Now { mono_ms: self.start.elapsed().as_millis() as u64, wall_ns: time::wall_ns() }
+        Now { mono_ms: self.start.elapsed().as_millis() as u64, wall_ns: self.peers.clock.now_ns() }
     }
 
     pub fn new_file(&self, attr: Attr, creds: &Credentials) -> FileRef {

@@ -48,8 +48,9 @@ pub async fn perform(drive: &Arc<Drive>, file: &FileRef, action: Action) -> Opti
             let outcome = sync(drive, &replica, chunk, boot_id).await;
             Some(Event::Synced { cycle, index, server: replica.server_id, outcome })
         }
-        Action::WriteInline { offset, data } => {
-            let message = WriteInline { inode: file.inode, offset, data: data.into(), append: false };
+        Action::WriteInline { offset, data, times } => {
+            let times = Some(times.into());
+            let message = WriteInline { inode: file.inode, offset, data: data.into(), append: false, times };
             Some(Event::InlineWritten { outcome: ask(drive, file, Op::WriteInline(message)).await })
         }
         Action::Commit { cycle, request } => {

@@ -5,7 +5,7 @@ use base::{Error, Reason};
 use wire::proto::{ChunkInfo, ChunkRef, ChunkStored, CommitWrite, NameReply};
 
 use super::append::ASK_AGAIN_MS;
-use super::event::{Action, Now, Synced, Timer};
+use super::event::{Action, Now, Synced, Timer, Times};
 use super::{Body, File, MOST_GRANTS, Writer, pause_ms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Cycle {
     /// Pieces up to this.
     seq: u64,
     changes: u64,
-    mtime_ns: i64,
+    times: Times,
     settle: bool,
     ends_turn: bool,
     /// The inode's own bytes were looked at, and an operation for some is under way.
@@ -96,7 +96,7 @@ impl File {
             stage: Stage::Gathering,
             seq: self.next_seq - 1,
             changes: self.changes,
-            mtime_ns: self.mtime_ns.unwrap_or(now.wall_ns),
+            times: self.times.unwrap_or(Times { mtime_ns: now.wall_ns, ctime_ns: now.wall_ns }),
             settle: std::mem::take(&mut self.settle),
             ends_turn: self.turn.end(),
             inline_begun: false,
@@ -166,7 +166,9 @@ impl File {
         if let Some((start, end)) = inline.sending.front().copied() {
             cycle.writing_inline = true;
             let data = inline.content[start as usize..end as usize].to_vec();
-            out.push(Action::WriteInline { offset: start, data });
+            let current = self.changes == cycle.changes;
+            let times = self.times.filter(|_| current).unwrap_or(cycle.times);
+            out.push(Action::WriteInline { offset: start, data, times });
             return;
         }
         if cycle.ends_turn {
@@ -315,6 +317,11 @@ impl File {
 
     // ---- committing ----
 
+    /// Of what the cycle commits: they may have been set since, while nothing more was written.
+    fn times_of(&self, cycle: &Cycle) -> Times {
+        self.times.filter(|_| self.changes == cycle.changes).unwrap_or(cycle.times)
+    }
+
     fn commit(&mut self, out: &mut Vec<Action>) {
         let Some(mut cycle) = self.cycle.take() else { return };
         cycle.stage = Stage::Committing;
@@ -326,11 +333,12 @@ impl File {
             ChunkStored { index: *index, chunk_id: id, stored_bytes: writer.stored_bytes(), version, settled }
         });
         let version = self.convert.as_ref().and_then(|convert| convert.version);
-        let current = self.changes == cycle.changes;
+        let times = self.times_of(&cycle);
         let request = CommitWrite {
             inode: self.inode,
             size: self.end_of(cycle.seq),
-            mtime_ns: self.mtime_ns.filter(|_| current).unwrap_or(cycle.mtime_ns),
+            mtime_ns: times.mtime_ns,
+            times: Some(times.into()),
             stored: stored.collect(),
             expect_inline_version: version.unwrap_or(0),
             convert_inline: version.is_some(),

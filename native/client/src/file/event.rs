@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use base::Error;
-use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, GrantWrite, NameReply, Replica, TrimDone};
+use wire::proto::{
+    self, Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, GrantWrite, NameReply, Replica, TrimDone,
+};
 
 use super::pieces::Piece;
 
@@ -12,8 +14,21 @@ use super::pieces::Piece;
 pub struct Now {
     /// Milliseconds on the monotonic clock, from any start.
     pub mono_ms: u64,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970, as the leader's clock has it.
     pub wall_ns: i64,
+}
+
+/// When bytes were written, as this client tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+}
+
+impl From<Times> for proto::Times {
+    fn from(times: Times) -> proto::Times {
+        proto::Times { mtime_ns: times.mtime_ns, ctime_ns: times.ctime_ns }
+    }
 }
 
 /// Servers to leave out; none: nobody is to blame, only the map was old or the bytes were damaged on their way.
@@ -125,7 +140,7 @@ pub enum Action {
     /// To one server; -> `Synced`.
     Sync { cycle: u64, index: u64, chunk: ChunkRef, replica: Replica, boot_id: u64 },
     /// To the leader; -> `InlineWritten`.
-    WriteInline { offset: u64, data: Vec<u8> },
+    WriteInline { offset: u64, data: Vec<u8>, times: Times },
     /// To the leader; -> `Committed`.
     Commit { cycle: u64, request: CommitWrite },
     /// To the leader; -> `Turn`.

@@ -23,7 +23,7 @@ mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 
-use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
+use base::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_FILE_BYTES};
 use base::{Error, ErrorKind};
 use wire::proto::{Attr, ChunkInfo, ChunkRef, Credentials, GrantWrite};
 
@@ -34,7 +34,7 @@ pub use writer::Rounds;
 use writer::{Trouble, Want, Writer};
 
 pub use answers::{blamed, not_synced, stamped, synced, write_request};
-pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer};
+pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer, Times};
 pub use pieces::{CELL_BYTES, Patch, Piece};
 pub use ranges::Ranges;
 pub use readahead::{Fetched, Fetching, ReadAhead, SEGMENT_BYTES};
@@ -84,8 +84,8 @@ pub struct File {
     next_seq: u64,
     /// End of the last byte written and not committed.
     dirty_end: u64,
-    /// Set exactly while something is not committed.
-    mtime_ns: Option<i64>,
+    /// Of the last write; set exactly while something is not committed.
+    times: Option<Times>,
     dirty_since_ms: u64,
     changed_ms: u64,
     /// Counts writes; of them `wanted` are to be committed, and `done` are, or were given up.
@@ -128,7 +128,7 @@ impl File {
             writers: BTreeMap::new(),
             next_seq: 1,
             dirty_end: 0,
-            mtime_ns: None,
+            times: None,
             dirty_since_ms: 0,
             changed_ms: 0,
             changes: 0,
@@ -154,7 +154,7 @@ impl File {
     // ---- what others may ask ----
 
     pub fn is_dirty(&self) -> bool {
-        self.mtime_ns.is_some()
+        self.times.is_some()
     }
 
     /// The size as this client sees it.
@@ -219,14 +219,25 @@ impl File {
     /// hand: a slow listing may have been read before our last commit.
     pub fn attr(&self) -> Attr {
         let mut attr = self.attr;
-        if let Some(mtime_ns) = self.mtime_ns {
+        if let Some(times) = self.times {
             attr.size = attr.size.max(self.dirty_end);
-            attr.mtime_ns = attr.mtime_ns.max(mtime_ns);
-            attr.ctime_ns = attr.ctime_ns.max(mtime_ns);
-            let stored: u64 = self.writers.values().map(|writer| u64::from(writer.stored_bytes()) / 512).sum();
-            attr.blocks = attr.blocks.max(stored);
+            // As the commit will have it.
+            let untouched = attr.ctime_ns <= times.ctime_ns;
+            attr.mtime_ns = if untouched { times.mtime_ns } else { attr.mtime_ns.max(times.mtime_ns) };
+            attr.ctime_ns = attr.ctime_ns.max(times.ctime_ns);
+            attr.blocks = attr.blocks.max(self.blocks_to_come(attr.size));
         }
         attr
+    }
+
+    /// About the 512-byte units that will be stored: what reads something there must not take it for a hole.
+    fn blocks_to_come(&self, size: u64) -> u64 {
+        let whole = |bytes: u64| bytes.next_multiple_of(BLOCK_BYTES as u64) / 512;
+        let bytes = match &self.body {
+            Body::Inline(inline) => return (inline.content.len() as u64).div_ceil(512),
+            _ => self.writers.values().map(|writer| u64::from(writer.stored_bytes()) + writer.unsent_bytes()).sum(),
+        };
+        whole(bytes).min(whole(size))
     }
 
     // ---- who writes ----
@@ -288,12 +299,14 @@ impl File {
     }
 
     fn wrote(&mut self, now: Now, end: u64) {
-        if self.mtime_ns.is_none() {
+        if !self.is_dirty() {
             self.dirty_since_ms = now.mono_ms;
         }
         self.changed_ms = now.mono_ms;
         self.dirty_end = self.dirty_end.max(end);
-        self.mtime_ns = Some(now.wall_ns.max(self.mtime_ns.unwrap_or(i64::MIN)));
+        // Not before what was told of the writes before it.
+        let now_ns = self.times.map_or(now.wall_ns, |times| now.wall_ns.max(times.ctime_ns));
+        self.times = Some(Times { mtime_ns: now_ns, ctime_ns: now_ns });
         self.changes += 1;
     }
 
@@ -313,7 +326,7 @@ impl File {
             Event::Dated(attr) => {
                 self.absorb(&attr);
                 if self.is_dirty() {
-                    self.mtime_ns = Some(attr.mtime_ns);
+                    self.times = Some(Times { mtime_ns: attr.mtime_ns, ctime_ns: attr.ctime_ns });
                 }
             }
             Event::Learned { reply, first, count } => self.learn(&reply, first, count),
@@ -471,7 +484,7 @@ impl File {
     /// Nothing of what was written remains uncommitted, for better or worse.
     fn clean(&mut self) {
         self.dirty_end = 0;
-        self.mtime_ns = None;
+        self.times = None;
         self.moved.clear();
         let changed = self.foreign_changes != self.foreign_at_clean || self.convert.take().is_some();
         if changed && matches!(self.body, Body::Chunked) {

@@ -257,6 +257,13 @@ impl Writer {
         self.stored_bytes
     }
 
+    /// Of ours, that no copy is known to have.
+    pub fn unsent_bytes(&self) -> u64 {
+        let filling = self.filling.iter().map(|filling| u64::from(filling.end() - filling.offset));
+        let pieces = self.queue.iter().chain(&self.flying).map(|piece| u64::from(piece.end() - piece.offset));
+        filling.chain(pieces).sum()
+    }
+
     pub fn boot_of(&self, server: u32) -> Option<u64> {
         self.boots.get(&server).copied()
     }

@@ -1,5 +1,6 @@
 //! The way to the masters, with one session, and to the chunkservers; counters. Knows nothing of files.
 
+mod clock;
 mod masters;
 pub mod releases;
 mod servers;
@@ -20,6 +21,7 @@ use wire::{LinkConfig, Method};
 
 use crate::config::ClientConfig;
 use crate::metrics::{Metrics, add};
+use clock::LeaderClock;
 use masters::{Masters, Verdict};
 use releases::Releases;
 use servers::Servers;
@@ -39,6 +41,7 @@ pub struct Peers {
     pub releases: Releases,
     pub closed: AtomicBool,
     pub term: AtomicU64,
+    pub clock: LeaderClock,
     /// Random, so that not every client reads the same copy first.
     pub turn: u64,
     /// Names this client to chunkservers among the writers of a chunk; random.
@@ -67,6 +70,7 @@ impl Peers {
             releases: Releases::default(),
             closed: AtomicBool::new(false),
             term: AtomicU64::new(0),
+            clock: LeaderClock::default(),
             turn: random(),
             writer: random().max(1),
             session: RwLock::new(Arc::new(Session::new(0, 0, 0))),
@@ -151,9 +155,11 @@ impl Peers {
             mount_point: self.config.mount_point.clone(),
         });
         let request = NameRequest { creds: Some(Credentials::default()), op: Some(op), ..NameRequest::default() };
+        let asked = Instant::now();
         let verdict: Verdict<NameReply> =
             self.masters.ask(Method::Name, &request.encode_to_vec(), self.deadline()).await;
         let reply = verdict.outcome?;
+        self.clock.told(reply.now_ns, asked);
         if old != 0 {
             tracing::warn!(old, new = reply.session, "the session had expired; a new one is registered");
         }
@@ -170,10 +176,14 @@ impl Peers {
         let deadline = Deadline::after(Duration::from_millis(u64::from(session.timeout_ms)));
         let alive = open_inodes.is_none();
         let renewal = RenewSession { session: session.id, open_inodes: open_inodes.unwrap_or_default(), alive };
+        let asked = Instant::now();
         let verdict: Verdict<RenewReply> = self.masters.ask(Method::Renew, &renewal.encode_to_vec(), deadline).await;
         match verdict.outcome {
             Ok(reply) => {
-                self.term.store(reply.term, Ordering::Relaxed);
+                if self.term.swap(reply.term, Ordering::Relaxed) != reply.term {
+                    self.clock.forget(); // another leader, another clock
+                }
+                self.clock.told(reply.now_ns, asked);
                 Ok(())
             }
             Err(error) if error.reason == Reason::NoSession => self.register(session.id).await,

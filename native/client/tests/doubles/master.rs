@@ -119,7 +119,7 @@ impl Handler for DoubleMaster {
             let error = (!known).then(|| {
                 Error::stale(format!("session {} has ended", renewal.session)).because(base::Reason::NoSession).into()
             });
-            return Ok((&RenewReply { error, session_timeout_ms: 60_000, term: 1 }).into());
+            return Ok((&RenewReply { error, session_timeout_ms: 60_000, term: 1, now_ns: 0 }).into());
         }
         let message: NameRequest = request.decode()?;
         let trick = self.tricks.lock().pop_front();

@@ -264,6 +264,7 @@ impl Client {
             expect_inline_version,
             convert_inline: true,
             append: false,
+            times: None,
         };
         self.change(Op::CommitWrite(commit)).await.unwrap();
         (inode, info)

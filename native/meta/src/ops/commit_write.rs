@@ -40,13 +40,19 @@ pub(crate) fn commit_write(cx: &mut Context, op: &CommitWrite) -> Result<NameRep
         if converts {
             inode.body = Body::Chunked { stored: 0 };
         }
+        match &op.times {
+            Some(told) if changes => inode.touch_data_at(told, now_ns),
+            Some(_) => {}
+            None => {
+                inode.data_version += u64::from(changes);
+                inode.ctime_ns = now_ns;
+                inode.mtime_ns = if op.mtime_ns == 0 { now_ns } else { op.mtime_ns };
+            }
+        }
         if changes {
-            inode.touch_data(now_ns);
             inode.mode = mode;
         }
         inode.size = size;
-        inode.ctime_ns = now_ns;
-        inode.mtime_ns = if op.mtime_ns == 0 { now_ns } else { op.mtime_ns };
     });
     for stored in &op.stored {
         cx.tables.edit_chunk(stored.chunk_id, |chunk| {

@@ -40,7 +40,10 @@ pub(crate) fn write_inline(cx: &mut Context, op: &WriteInline) -> Result<NameRep
         inode.body = body;
         inode.size = inode.size.max(end);
         inode.mode = mode;
-        inode.touch_data(now_ns);
+        match &op.times {
+            Some(told) => inode.touch_data_at(told, now_ns),
+            None => inode.touch_data(now_ns),
+        }
     });
     Ok(NameReply { offset, ..attr_reply(cx.tables, op.inode) })
 }

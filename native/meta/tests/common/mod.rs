@@ -173,7 +173,7 @@ impl World {
     }
 
     pub fn write(&mut self, inode: u64, offset: u64, data: &[u8]) -> Result<Attr, i32> {
-        let op = WriteInline { inode, offset, data: data.to_vec().into(), append: false };
+        let op = WriteInline { inode, offset, data: data.to_vec().into(), append: false, times: None };
         self.name(Op::WriteInline(op)).map(|reply| reply.attr.unwrap())
     }
 

@@ -21,8 +21,9 @@ impl World {
         match action {
             Action::Grant { index, request } => self.ask(id, Op::GrantWrite(request), Back::Granted { open, index }),
             Action::TellTrim { index, request } => self.ask(id, Op::TrimDone(request), Back::TrimTold { open, index }),
-            Action::WriteInline { offset, data } => {
-                let message = WriteInline { inode, offset, data: data.into(), append: false };
+            Action::WriteInline { offset, data, times } => {
+                let message =
+                    WriteInline { inode, offset, data: data.into(), append: false, times: Some(times.into()) };
                 self.ask(id, Op::WriteInline(message), Back::InlineWritten { open });
             }
             Action::Commit { cycle, request } => {

@@ -229,7 +229,7 @@ impl World {
                 }
                 *stage = AppendStage::Inline;
                 let inode = opened.inode;
-                let message = WriteInline { inode, offset: 0, data: data.clone().into(), append: true };
+                let message = WriteInline { inode, offset: 0, data: data.clone().into(), append: true, times: None };
                 self.ask(id, Op::WriteInline(message), Back::AppendedInline { open });
                 true
             }
