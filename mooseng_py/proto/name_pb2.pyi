@@ -26,7 +26,7 @@ FILE_CHARACTER_DEVICE: FileKind
 FILE_BLOCK_DEVICE: FileKind
 
 class Attr(_message.Message):
-    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent", "rdev", "has_xattr", "has_acl")
+    __slots__ = ("inode", "generation", "kind", "mode", "uid", "gid", "nlink", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "data_version", "parent", "rdev", "has_xattr", "btime_ns", "has_acl")
     INODE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class Attr(_message.Message):
     PARENT_FIELD_NUMBER: _ClassVar[int]
     RDEV_FIELD_NUMBER: _ClassVar[int]
     HAS_XATTR_FIELD_NUMBER: _ClassVar[int]
+    BTIME_NS_FIELD_NUMBER: _ClassVar[int]
     HAS_ACL_FIELD_NUMBER: _ClassVar[int]
     inode: int
     generation: int
@@ -60,8 +61,9 @@ class Attr(_message.Message):
     parent: int
     rdev: int
     has_xattr: bool
+    btime_ns: int
     has_acl: bool
-    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ..., rdev: _Optional[int] = ..., has_xattr: _Optional[bool] = ..., has_acl: _Optional[bool] = ...) -> None: ...
+    def __init__(self, inode: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., nlink: _Optional[int] = ..., size: _Optional[int] = ..., blocks: _Optional[int] = ..., atime_ns: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., ctime_ns: _Optional[int] = ..., data_version: _Optional[int] = ..., parent: _Optional[int] = ..., rdev: _Optional[int] = ..., has_xattr: _Optional[bool] = ..., btime_ns: _Optional[int] = ..., has_acl: _Optional[bool] = ...) -> None: ...
 
 class Lookup(_message.Message):
     __slots__ = ("parent", "name")
@@ -172,7 +174,7 @@ class MkDir(_message.Message):
     def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., full_mode: _Optional[int] = ...) -> None: ...
 
 class Create(_message.Message):
-    __slots__ = ("parent", "name", "mode", "exclusive", "read", "write", "truncate", "full_mode")
+    __slots__ = ("parent", "name", "mode", "exclusive", "read", "write", "truncate", "full_mode", "unnamed")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +183,7 @@ class Create(_message.Message):
     WRITE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     FULL_MODE_FIELD_NUMBER: _ClassVar[int]
+    UNNAMED_FIELD_NUMBER: _ClassVar[int]
     parent: int
     name: bytes
     mode: int
@@ -189,7 +192,8 @@ class Create(_message.Message):
     write: bool
     truncate: bool
     full_mode: int
-    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., exclusive: _Optional[bool] = ..., read: _Optional[bool] = ..., write: _Optional[bool] = ..., truncate: _Optional[bool] = ..., full_mode: _Optional[int] = ...) -> None: ...
+    unnamed: bool
+    def __init__(self, parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., exclusive: _Optional[bool] = ..., read: _Optional[bool] = ..., write: _Optional[bool] = ..., truncate: _Optional[bool] = ..., full_mode: _Optional[int] = ..., unnamed: _Optional[bool] = ...) -> None: ...
 
 class Unlink(_message.Message):
     __slots__ = ("parent", "name")

@@ -20,7 +20,7 @@ from . import _trees
 from ._engine import Engine, NativeClient
 from ._files import RawFile, octets, parse_mode, wrap
 from ._paths import Naming, StrPath, encode, error, join, process_umask, shown, split
-from ._stat import BLOCK_BYTES, KINDS, Chunk, DirEntry, StatResult, StatVfs
+from ._stat import BLOCK_BYTES, KINDS, Chunk, DirEntry, StatResult, StatVfs, told_time
 
 if TYPE_CHECKING:
     from _typeshed import (
@@ -438,7 +438,7 @@ class FileSystem:
         ns: tuple[int, int] | None = None,
         follow_symlinks: bool = True,
     ) -> None:
-        """Access and modification time, in seconds or `ns`; neither: now."""
+        """Access and modification time, in seconds or `ns`; neither: now. Kept are the years 1901 to 2486, else the nearest."""
         if times is not None and ns is not None:
             raise ValueError("give times or ns, not both")
         if times is not None:
@@ -446,7 +446,7 @@ class FileSystem:
         if ns is None:
             self._set(path, follow_symlinks, atime_now=True, mtime_now=True)
         else:
-            self._set(path, follow_symlinks, atime_ns=ns[0], mtime_ns=ns[1])
+            self._set(path, follow_symlinks, atime_ns=told_time(ns[0]), mtime_ns=told_time(ns[1]))
 
     def getxattr(self, path: StrPath, attribute: str | bytes, *, follow_symlinks: bool = True) -> bytes:
         """The value of an extended attribute, by its whole name, as os.getxattr. ENODATA: there is none for you."""

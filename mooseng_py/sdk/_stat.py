@@ -20,11 +20,26 @@ KINDS: dict[int, name_pb2.FileKind] = {
 }
 _MODES = {kind: mode for mode, kind in KINDS.items()}
 BLOCK_BYTES = 4096
+# Times travel as nanoseconds since 1970 modulo 2^64: from ext4's first second, in 1901, on.
+_EARLIEST_NS, _CYCLE_NS = -(1 << 31) * 10**9, 1 << 64
+
+
+def told_time(ns: int) -> int:
+    """The nearest time that can be kept, as it travels."""
+    kept = min(max(ns, _EARLIEST_NS), _EARLIEST_NS + _CYCLE_NS - 1)
+    return kept if kept < _CYCLE_NS // 2 else kept - _CYCLE_NS
+
+
+def _time_of(told: int) -> int:
+    return told if told >= _EARLIEST_NS else told + _CYCLE_NS
 
 
 @dataclass(frozen=True, slots=True)
 class StatResult:
-    """As `os.stat_result`. Times in `_ns` are exact; those in seconds are floats."""
+    """As `os.stat_result`. Times in `_ns` are exact; those in seconds are floats.
+
+    `st_birthtime_ns`: when it was made; None for what is from before cluster level 3.
+    """
 
     st_mode: int
     st_ino: int
@@ -39,6 +54,7 @@ class StatResult:
     st_blksize: int = BLOCK_BYTES
     st_dev: int = 0
     st_rdev: int = 0
+    st_birthtime_ns: int | None = None
 
     @property
     def st_atime(self) -> float:
@@ -63,10 +79,11 @@ class StatResult:
             st_gid=attr.gid,
             st_size=attr.size,
             st_blocks=attr.blocks,
-            st_atime_ns=attr.atime_ns,
-            st_mtime_ns=attr.mtime_ns,
-            st_ctime_ns=attr.ctime_ns,
+            st_atime_ns=_time_of(attr.atime_ns),
+            st_mtime_ns=_time_of(attr.mtime_ns),
+            st_ctime_ns=_time_of(attr.ctime_ns),
             st_rdev=attr.rdev,
+            st_birthtime_ns=attr.btime_ns or None,
         )
 
 

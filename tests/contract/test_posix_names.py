@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -70,6 +71,24 @@ def test_exchange_swaps_files_and_directories_across_parents(folder: Path) -> No
     assert refused(lambda: renameat2(folder / "p", folder / "p" / "d", RENAME_EXCHANGE)) == errno.EINVAL
     both = RENAME_EXCHANGE | RENAME_NOREPLACE
     assert refused(lambda: renameat2(folder / "f", folder / "p", both)) == errno.EINVAL
+
+
+def test_a_whiteout_is_left_where_something_was_moved_away(folder: Path) -> None:
+    (folder / "up").mkdir()
+    (folder / "f").write_text("moved")
+    (folder / "d").mkdir()
+    for name in ("f", "d"):
+        renameat2(folder / name, folder / "up" / name, RENAME_WHITEOUT)
+        left = (folder / name).lstat()
+        assert stat.S_ISCHR(left.st_mode)
+        assert left.st_rdev == 0
+    assert (folder / "up" / "f").read_text() == "moved"
+    assert (folder.stat().st_nlink, (folder / "up").stat().st_nlink) == (3, 3)
+    (folder / "g").touch()
+    for flags, errno_ in ((RENAME_NOREPLACE, errno.EEXIST), (RENAME_EXCHANGE, errno.EINVAL)):
+        assert (
+            refused(lambda flags=flags: renameat2(folder / "g", folder / "up" / "f", RENAME_WHITEOUT | flags)) == errno_  # type: ignore[misc]
+        )
 
 
 def test_both_names_exist_at_every_instant_of_an_exchange(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -167,15 +168,50 @@ def test_synchronous_writes_come_back(folder: Path, sync: int) -> None:
     assert (folder / "f").read_bytes() == b"".join(bytes([index]) * 5000 for index in range(5))
 
 
-def test_o_tmpfile_makes_a_nameless_file_or_says_that_it_cannot(folder: Path) -> None:
+def give_name(fd: int, name: Path) -> None:
+    """linkat(2) with AT_SYMLINK_FOLLOW, which Python asks for only together with a directory."""
+    here = os.open("/", os.O_RDONLY)
     try:
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR)
-    except OSError as error:
-        assert error.errno in (errno.EOPNOTSUPP, errno.EISDIR)
-    else:
-        os.write(fd, b"x")
-        os.close(fd)
+        os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def test_o_tmpfile_makes_a_file_without_a_name_that_can_be_given_one(folder: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    finally:
+        os.umask(old)
     assert os.listdir(folder) == []
+    os.write(fd, b"x" * 20_000)
+    found = os.fstat(fd)
+    assert (found.st_nlink, found.st_mode & 0o7777, found.st_size) == (0, 0o640, 20_000)
+    give_name(fd, folder / "named")
+    assert os.fstat(fd).st_nlink == 1
+    assert refused(lambda: give_name(fd, folder / "named")) == errno.EEXIST
+    os.close(fd)
+    time.sleep(0.3)
+    assert (folder / "named").read_bytes() == b"x" * 20_000
+    assert (folder / "named").stat().st_ino == found.st_ino
+
+
+def test_o_tmpfile_with_o_excl_never_gets_a_name_and_goes_with_its_last_close(folder: Path) -> None:
+    fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
+    os.write(fd, b"x" * 20_000)
+    time.sleep(0.3)
+    assert os.pread(fd, 5, 0) == b"xxxxx"
+    assert refused(lambda: give_name(fd, folder / "named")) == errno.ENOENT
+    os.close(fd)
+    assert os.listdir(folder) == []
+
+
+def test_o_tmpfile_needs_a_directory_that_may_be_written(folder: Path) -> None:
+    folder.chmod(0o755)
+    (folder / "f").touch()
+    assert refused(lambda: os.open(folder / "f", os.O_TMPFILE | os.O_RDWR)) == errno.ENOTDIR
+    assert refused(lambda: os.open(folder, os.O_TMPFILE | os.O_RDONLY)) == errno.EINVAL
+    assert as_user('print(refused(lambda: os.open(".", os.O_TMPFILE | os.O_RDWR)))', cwd=folder) == "EACCES"
 
 
 def test_access_asks_for_the_real_user_and_every_right(folder: Path) -> None:

@@ -9,7 +9,7 @@ use kernel::abi::init;
 use kernel::{FileSystem, Listing, Operation as Asked, Replier, Request, StatFs, Wanted};
 use wire::proto::{Attr, FsStats};
 
-use crate::attributes::{attributes, entry_of, file_mode};
+use crate::attributes::{attributes, entry_of, file_mode, statx_of};
 use crate::core::Core;
 use crate::files::Opened;
 use crate::metrics::Operation;
@@ -58,6 +58,18 @@ fn entry(reply: Replier, outcome: Outcome<Attr>) {
 fn attr(reply: Replier, outcome: Outcome<Attr>) {
     match outcome {
         Ok(attr) => reply.attributes(NOT_AT_ALL, &attributes(&attr)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// What was made and opened; closed again where nobody waited any more.
+fn created(core: Arc<Core>) -> impl FnOnce(Replier, Outcome<Opened>) {
+    move |reply, outcome| match outcome {
+        Ok(Opened { handle, flags, attr }) => {
+            if !reply.created(&entry_of(&attr, NOT_AT_ALL), kernel::Opened { handle, flags }) {
+                core.forsake(handle);
+            }
+        }
         Err(errno) => reply.error(errno),
     }
 }
@@ -112,8 +124,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, statx,
-    /// syncfs, files without a name) is answered with ENOSYS: the kernel then does it itself, or tells the application
+    /// What is not here (locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
     /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
         match request.operation {
@@ -136,6 +147,10 @@ impl FileSystem for Adapter {
             Asked::Create { name, mode, umask, flags, .. } => {
                 self.create(&request, name, Mode { full: mode, umask }, flags, reply);
             }
+            Asked::TmpFile { mode, umask, flags, .. } => {
+                self.tmpfile(&request, Mode { full: mode, umask }, flags, reply);
+            }
+            Asked::Statx { .. } => self.statx(&request, reply),
             Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
             Asked::Flush { handle, .. } => self.flush(&request, handle, reply),
@@ -254,13 +269,20 @@ impl Adapter {
     fn create(&self, request: &Request<'_>, name: &[u8], mode: Mode, flags: i32, reply: Replier) {
         let (core, creds, parent, name) = (self.core.clone(), self.core.creds(request), request.inode, name.to_vec());
         let work = async move { core.create(creds, parent, name, mode, flags).await };
-        let core = self.core.clone();
-        self.core.run(Operation::Create, request.pid, reply, work, move |reply, outcome| match outcome {
-            Ok(Opened { handle, flags, attr }) => {
-                if !reply.created(&entry_of(&attr, NOT_AT_ALL), kernel::Opened { handle, flags }) {
-                    core.forsake(handle);
-                }
-            }
+        self.core.run(Operation::Create, request.pid, reply, work, created(self.core.clone()));
+    }
+
+    fn tmpfile(&self, request: &Request<'_>, mode: Mode, flags: i32, reply: Replier) {
+        let (core, creds, parent) = (self.core.clone(), self.core.creds(request), request.inode);
+        let work = async move { core.create_unnamed(creds, parent, mode, flags).await };
+        self.core.run(Operation::TmpFile, request.pid, reply, work, created(self.core.clone()));
+    }
+
+    fn statx(&self, request: &Request<'_>, reply: Replier) {
+        let (core, creds, inode) = (self.core.clone(), self.core.creds(request), request.inode);
+        let work = async move { core.getattr(creds, inode).await };
+        self.core.run(Operation::Statx, request.pid, reply, work, |reply, outcome| match outcome {
+            Ok(attr) => reply.statx(NOT_AT_ALL, &statx_of(&attr)),
             Err(errno) => reply.error(errno),
         });
     }

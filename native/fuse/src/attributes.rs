@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use base::time::{file_time, parts_of_file_time};
 use base::{Error, ErrorKind};
-use kernel::{Attributes, Entry, SetTime, Time};
+use kernel::{Attributes, Entry, SetTime, Statx, Time};
 use wire::proto::{Attr, FileKind};
 
 /// What stat(2) names as the efficient I/O size: large enough that copying tools ask for few requests, small enough
@@ -15,15 +16,31 @@ pub fn attributes(attr: &Attr) -> Attributes {
         inode: attr.inode,
         size: attr.size,
         blocks: attr.blocks,
-        atime: Time::from_ns(attr.atime_ns),
-        mtime: Time::from_ns(attr.mtime_ns),
-        ctime: Time::from_ns(attr.ctime_ns),
+        atime: time_of(attr.atime_ns),
+        mtime: time_of(attr.mtime_ns),
+        ctime: time_of(attr.ctime_ns),
         mode: file_mode(attr.kind()) | attr.mode & 0o7777,
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
         rdev: attr.rdev,
         block_bytes: PREFERRED_IO_BYTES,
+    }
+}
+
+fn time_of(ns: i64) -> Time {
+    let (seconds, nanoseconds) = parts_of_file_time(ns);
+    Time { seconds, nanoseconds }
+}
+
+/// As `attributes`, with the time of birth where it is known.
+pub fn statx_of(attr: &Attr) -> Statx {
+    let born = if attr.btime_ns == 0 { 0 } else { libc::STATX_BTIME };
+    Statx {
+        mask: libc::STATX_BASIC_STATS | born,
+        attributes: attributes(attr),
+        birth: time_of(attr.btime_ns),
+        ..Statx::default()
     }
 }
 
@@ -54,7 +71,7 @@ pub fn file_mode(kind: FileKind) -> u32 {
 /// (value in ns since 1970, now) of one time field of setattr.
 pub fn wanted_time(time: Option<SetTime>) -> (Option<i64>, bool) {
     match time {
-        Some(SetTime::To(time)) => (Some(time.ns()), false),
+        Some(SetTime::To(time)) => (Some(file_time(time.seconds, time.nanoseconds)), false),
         Some(SetTime::Now) => (None, true),
         None => (None, false),
     }

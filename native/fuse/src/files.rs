@@ -73,6 +73,13 @@ impl Core {
         Ok(self.opened(handle, attr, flags))
     }
 
+    /// open(2) with O_TMPFILE in directory `parent`.
+    pub async fn create_unnamed(&self, creds: Credentials, parent: u64, mode: Mode, flags: i32) -> Result<Opened> {
+        let message = Create { unnamed: true, ..create_message(parent, Vec::new(), mode, flags) };
+        let (attr, handle) = self.engine.create(&creds, message).await?;
+        Ok(self.opened(handle, attr, flags))
+    }
+
     /// mknod(2): what has no content by an operation of its own, a regular file as open(2) makes it.
     pub async fn mknod(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: Mode, rdev: u32) -> Result<Attr> {
         if let Some(kind) = special_kind(mode.full) {
@@ -188,6 +195,7 @@ fn create_message(parent: u64, name: Vec<u8>, mode: Mode, flags: i32) -> Create 
         read: reads(flags),
         write: writes(flags),
         truncate: flags & libc::O_TRUNC != 0,
+        unnamed: false,
     }
 }
 

@@ -114,7 +114,7 @@ impl Core {
         self.name_attr(&creds, Op::Link(proto::Link { inode, parent, name })).await
     }
 
-    /// `source` and `target`: parent and name. Flags per renameat2(2); a whiteout is no kind of file here.
+    /// `source` and `target`: parent and name. Flags per renameat2(2).
     pub async fn rename(
         &self,
         creds: Credentials,
@@ -122,7 +122,7 @@ impl Core {
         target: (u64, Vec<u8>),
         flags: u32,
     ) -> Result<()> {
-        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT) != 0 {
             return Err(Error::namespace(libc::EINVAL, format!("rename flags {flags:#x} are not supported")));
         }
         let rename = proto::Rename {

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use crate::abi::answers::{Attr, EntryOut, OpenOut, StatfsOut, StatxBody, StatxOut, SxTime};
 
-const NS_PER_S: i64 = 1_000_000_000;
-
 /// Since 1970; before it the seconds are negative and the nanoseconds still count up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
@@ -14,16 +12,6 @@ pub struct Time {
 }
 
 impl Time {
-    pub fn from_ns(ns: i64) -> Time {
-        Time { seconds: ns.div_euclid(NS_PER_S), nanoseconds: ns.rem_euclid(NS_PER_S) as u32 }
-    }
-
-    /// Clamped to what 64 bits of nanoseconds hold: years 1677 to 2262.
-    pub fn ns(self) -> i64 {
-        let ns = i128::from(self.seconds) * i128::from(NS_PER_S) + i128::from(self.nanoseconds);
-        ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64
-    }
-
     fn statx(self) -> SxTime {
         SxTime { tv_sec: self.seconds, tv_nsec: self.nanoseconds, reserved: 0 }
     }
@@ -189,31 +177,4 @@ pub struct Lock {
     pub kind: i32,
     /// Who holds it, for F_GETLK.
     pub pid: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn nanoseconds_survive_the_protocol_also_before_1970(ns: i64) {
-            let time = Time::from_ns(ns);
-            prop_assert!(time.nanoseconds < 1_000_000_000);
-            prop_assert_eq!(time.ns(), ns);
-        }
-
-        #[test]
-        fn times_beyond_64_bits_of_nanoseconds_are_clamped(seconds: i64, nanoseconds: u32) {
-            let exact = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-            let ns = Time { seconds, nanoseconds }.ns();
-            prop_assert_eq!(i128::from(ns), exact.clamp(i64::MIN.into(), i64::MAX.into()));
-        }
-    }
-
-    #[test]
-    fn half_a_second_before_1970_is_second_minus_one_and_a_half() {
-        assert_eq!(Time::from_ns(-500_000_000), Time { seconds: -1, nanoseconds: 500_000_000 });
-    }
 }

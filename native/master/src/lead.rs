@@ -157,7 +157,7 @@ impl Driver {
                 Event::Orphaned(inode) => {
                     self.orphans.insert(inode);
                 }
-                Event::Purged(inode) => {
+                Event::Purged(inode) | Event::Named(inode) => {
                     self.orphans.remove(&inode);
                 }
                 Event::SessionEnded(session) => self.node.machine.soft.sessions.lock().end(session),

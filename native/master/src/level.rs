@@ -42,21 +42,21 @@ impl Node {
         let Some(op) = &request.op else {
             return Err(unsupported("the operation is not known to this master; run newer software on the masters"));
         };
-        let row = wire::op::of(op);
-        if row.level == FIRST {
+        let (row, asked) = (wire::op::of(op), wire::level::asked(op));
+        if asked == FIRST {
             return Ok(()); // nearly every request: the state is not locked for it
         }
         let agreed = self.machine.state().level();
-        if row.level <= agreed {
+        if asked <= agreed {
             return Ok(());
         }
-        let behind = self.able().into_iter().find(|(_, level)| level.is_none_or(|level| level < row.level));
+        let behind = self.able().into_iter().find(|(_, level)| level.is_none_or(|level| level < asked));
         let why = match behind {
             Some((id, Some(level))) => format!("master {id} does {level}; run newer software on it"),
             Some((id, None)) => format!("master {id} does not say what it does; start it"),
             None => "it is raised in a moment; ask again".to_string(),
         };
-        Err(unsupported(format!("{} needs cluster level {}, this cluster has {agreed}: {why}", row.name, row.level)))
+        Err(unsupported(format!("{} needs cluster level {}, this cluster has {agreed}: {why}", row.name, asked)))
     }
 }
 

@@ -34,6 +34,7 @@ impl State {
         check_writers(&self.tables)?;
         check_sessions(&self.tables)?;
         check_xattrs(&self.tables)?;
+        check_unnamed(&self.tables)?;
         check_totals(&self.tables)
     }
 }
@@ -185,6 +186,12 @@ fn check_sessions(tables: &Tables) -> Result<(), String> {
         let first = session.replies.get_min().map(|(op_id, _)| *op_id);
         ensure!(first.is_none_or(|op_id| op_id >= session.acked_below), "session {id} remembers what was acknowledged");
     }
+    Ok(())
+}
+
+fn check_unnamed(tables: &Tables) -> Result<(), String> {
+    let named = tables.unnamed().find(|id| !tables.is_orphan(*id) || !tables.inode(*id).is_ok_and(Inode::is_file));
+    ensure!(named.is_none(), "{named:?} counts as a file without a name");
     Ok(())
 }
 

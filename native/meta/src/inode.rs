@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::time::later;
 use wire::proto;
 
 /// The root directory.
@@ -50,6 +51,8 @@ pub(crate) struct Inode {
     pub atime_ns: i64,
     pub mtime_ns: i64,
     pub ctime_ns: i64,
+    /// When it was made; 0: not known.
+    pub btime_ns: i64,
     /// Starts at 1, grows with every committed change of content or size.
     pub data_version: u64,
     pub body: Body,
@@ -62,8 +65,19 @@ impl Inode {
             Body::Symlink(target) => (1, target.len() as u64),
             Body::Inline { .. } | Body::Chunked { .. } | Body::Special { .. } => (1, 0),
         };
-        let times = now_ns;
-        Inode { mode, uid, gid, nlink, size, atime_ns: times, mtime_ns: times, ctime_ns: times, data_version: 1, body }
+        Inode {
+            mode,
+            uid,
+            gid,
+            nlink,
+            size,
+            atime_ns: now_ns,
+            mtime_ns: now_ns,
+            ctime_ns: now_ns,
+            btime_ns: 0,
+            data_version: 1,
+            body,
+        }
     }
 
     pub fn empty_file() -> Body {
@@ -130,6 +144,7 @@ impl Inode {
             atime_ns: self.atime_ns,
             mtime_ns: self.mtime_ns,
             ctime_ns: self.ctime_ns,
+            btime_ns: self.btime_ns,
             data_version: self.data_version,
             parent,
             rdev: if let Body::Special { rdev, .. } = self.body { rdev } else { 0 },
@@ -151,7 +166,7 @@ impl Inode {
         let latest = now_ns.saturating_add(MOST_AHEAD_NS);
         let ctime_ns = told.ctime_ns.min(latest);
         let mtime_ns = if told.mtime_ns == told.ctime_ns { ctime_ns } else { told.mtime_ns };
-        self.mtime_ns = if self.ctime_ns <= ctime_ns { mtime_ns } else { self.mtime_ns.max(mtime_ns) };
+        self.mtime_ns = if self.ctime_ns <= ctime_ns { mtime_ns } else { later(self.mtime_ns, mtime_ns) };
         self.ctime_ns = self.ctime_ns.max(ctime_ns);
         self.data_version += 1;
     }

@@ -26,8 +26,8 @@ const OLDEST_FORMAT: u32 = 1;
 const UNVERSIONED_INODES: u32 = 3;
 const WITHOUT_XATTRS: u32 = 4;
 const NEWEST_FORMAT: u32 = 5;
-/// Of an inode's record. Another one may hold more fields.
-const INODE_VERSION: u8 = 1;
+/// Of an inode's record. 2 has the time of birth.
+const NEWEST_INODE: u8 = 2;
 const BLOCK_HEADER_BYTES: usize = 13;
 /// A block is closed when it has this much.
 const FULL_BLOCK_BYTES: usize = 64 << 10;
@@ -51,6 +51,7 @@ enum Section {
     History = 11,
     Level = 12,
     Xattrs = 13,
+    Unnamed = 14,
     End = 255,
 }
 
@@ -59,7 +60,7 @@ impl Section {
         use Section::*;
         let all = [
             Cluster, Servers, Sessions, Replies, Inodes, Entries, Chunks, Grants, Appenders, Confirmed, History, Level,
-            Xattrs, End,
+            Xattrs, Unnamed, End,
         ];
         all.into_iter().find(|s| *s as u8 == byte)
     }
@@ -110,6 +111,15 @@ fn format_of(level: u32) -> u32 {
         wire::level::FIRST => UNVERSIONED_INODES,
         2 => WITHOUT_XATTRS,
         _ => NEWEST_FORMAT,
+    }
+}
+
+/// 0: no version is written.
+fn inode_version(format: u32) -> u8 {
+    match format {
+        ..=UNVERSIONED_INODES => 0,
+        WITHOUT_XATTRS => 1,
+        _ => NEWEST_INODE,
     }
 }
 
@@ -301,6 +311,9 @@ fn write_tables(tables: &Tables, blocks: &mut BlockWriter, with_replies: bool) -
             out.bytes(value);
         })?;
     }
+    for id in tables.unnamed() {
+        blocks.record(Section::Unnamed, |out| out.u64(id))?;
+    }
     blocks.finish()
 }
 
@@ -334,8 +347,9 @@ fn put_cluster(out: &mut Encoder, tables: &Tables) {
 }
 
 fn put_inode(out: &mut Encoder, format: u32, id: u64, inode: &Inode) {
-    if format > UNVERSIONED_INODES {
-        out.u8(INODE_VERSION);
+    let version = inode_version(format);
+    if version > 0 {
+        out.u8(version);
     }
     out.u64(id);
     for number in [inode.mode, inode.uid, inode.gid, inode.nlink] {
@@ -344,6 +358,9 @@ fn put_inode(out: &mut Encoder, format: u32, id: u64, inode: &Inode) {
     out.u64(inode.size);
     for time_ns in [inode.atime_ns, inode.mtime_ns, inode.ctime_ns] {
         out.i64(time_ns);
+    }
+    if version > 1 {
+        out.i64(inode.btime_ns);
     }
     out.u64(inode.data_version);
     match &inode.body {
@@ -460,6 +477,10 @@ fn get_record(tables: &mut Tables, format: u32, section: Section, from: &mut Dec
         Section::History => get_history(tables, from)?,
         Section::Level => get_level(tables, from)?,
         Section::Xattrs => get_xattr(tables, from)?,
+        Section::Unnamed => {
+            let id = from.u64()?;
+            tables.inode(id).is_ok_and(|inode| inode.nlink == 0 && inode.is_file()) && tables.put_unnamed(id)
+        }
         Section::End => false,
     };
     if fresh { Ok(()) } else { Err(damaged("two records contradict each other")) }
@@ -535,18 +556,18 @@ fn get_session(tables: &mut Tables, from: &mut Decoder) -> Result<bool> {
 }
 
 fn get_inode(tables: &mut Tables, format: u32, from: &mut Decoder) -> Result<bool> {
-    if format > UNVERSIONED_INODES {
-        let version = from.u8()?;
-        if version != INODE_VERSION {
-            let message = format!(
-                "an inode of the snapshot has version {version}, this software reads {INODE_VERSION}; update it"
-            );
-            return Err(base::Error::integrity(message));
-        }
+    let version = if format > UNVERSIONED_INODES { from.u8()? } else { 1 };
+    if !(1..=NEWEST_INODE).contains(&version) {
+        let message = format!(
+            "an inode of the snapshot has version {version}, this software reads 1 to {NEWEST_INODE}; update it"
+        );
+        return Err(base::Error::integrity(message));
     }
     let id = from.u64()?;
     let (mode, uid, gid, nlink, size) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?, from.u64()?);
-    let (atime_ns, mtime_ns, ctime_ns, data_version) = (from.i64()?, from.i64()?, from.i64()?, from.u64()?);
+    let (atime_ns, mtime_ns, ctime_ns) = (from.i64()?, from.i64()?, from.i64()?);
+    let btime_ns = if version > 1 { from.i64()? } else { 0 };
+    let data_version = from.u64()?;
     let body = match from.u8()? {
         1 => Body::Directory { parent: from.u64()? },
         2 => Body::Symlink(Arc::from(from.bytes()?)),
@@ -562,7 +583,7 @@ fn get_inode(tables: &mut Tables, format: u32, from: &mut Decoder) -> Result<boo
         }
         _ => return Err(damaged("an inode is of no known kind")),
     };
-    let inode = Inode { mode, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, data_version, body };
+    let inode = Inode { mode, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, btime_ns, data_version, body };
     let fresh = tables.inode(id).is_err() && id < tables.next.inode;
     tables.put_inode(id, inode);
     Ok(fresh)

@@ -80,6 +80,8 @@ pub enum Event {
     /// The last name of this inode went; purge it once nobody has it open.
     Orphaned(u64),
     Purged(u64),
+    /// This orphan was given a name.
+    Named(u64),
     SessionEnded(u64),
     /// Version, write set or healing mark of this chunk changed, or it is new.
     ChunkChanged(u64),
@@ -177,9 +179,9 @@ impl State {
         if self.tables.config.is_none() {
             return Err(errors::no_cluster());
         }
-        let (row, level) = (wire::op::of(op), self.tables.level());
-        if row.level > level {
-            return Err(errors::above_level(row.name, row.level, level));
+        let (asked, level) = (wire::level::asked(op), self.tables.level());
+        if asked > level {
+            return Err(errors::above_level(wire::op::of(op).name, asked, level));
         }
         match op {
             Op::RegisterSession(op) => return ops::session::register(&mut self.context(command, 0, None, events), op),

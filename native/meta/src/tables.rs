@@ -98,6 +98,8 @@ pub(crate) struct Tables {
     servers: OrdMap<u32, Server>,
     sessions: OrdMap<u64, Session>,
     orphans: OrdSet<u64>,
+    /// Those of the orphans that never had a name and may be given one.
+    unnamed: OrdSet<u64>,
     healing: OrdSet<u64>,
     /// By chunk: the sessions that may have sent bytes which not all copies have. Sorted, none twice, never empty.
     grants: OrdMap<u64, Arc<[u64]>>,
@@ -162,6 +164,7 @@ impl Tables {
             self.uncount(&old);
         }
         self.orphans.remove(&id);
+        self.unnamed.remove(&id);
         self.appenders.remove(&id);
         let keys: Vec<Key> = self.xattrs_of(id).map(|(key, _)| key.clone()).collect();
         for key in keys {
@@ -227,6 +230,25 @@ impl Tables {
 
     pub fn put_orphan(&mut self, id: u64) {
         self.orphans.insert(id);
+    }
+
+    /// It has a name again, or for the first time.
+    pub fn remove_orphan(&mut self, id: u64) {
+        self.orphans.remove(&id);
+        self.unnamed.remove(&id);
+    }
+
+    pub fn unnamed(&self) -> impl Iterator<Item = u64> {
+        self.unnamed.iter().copied()
+    }
+
+    pub fn may_be_named(&self, id: u64) -> bool {
+        self.unnamed.contains(&id)
+    }
+
+    /// Of an orphan. Returns false when it was one of them.
+    pub fn put_unnamed(&mut self, id: u64) -> bool {
+        self.unnamed.insert(id).is_none()
     }
 
     // ---- entries ----

@@ -96,6 +96,7 @@ fn run(world: &mut World, model: &mut Model, user: usize, step: &Step) -> Result
                 write: false,
                 truncate,
                 full_mode: None,
+                unnamed: false,
             };
             (Op::Create(op), model.create(parent, &name, mode, exclusive, truncate))
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{ROOT, World, creds};
 use libc::*;
-use meta::Event;
+use meta::{Event, State};
 use wire::proto::admin_command::Op as Admin;
 use wire::proto::name_request::Op;
 use wire::proto::*;
@@ -541,4 +541,82 @@ fn only_root_makes_a_device_that_opens_something() {
     let shut = world.mkdir(ROOT, "shut", 0o755).unwrap();
     let refused = world.run_as(bob(), |world| node(world, shut, "pipe", FileKind::FileFifo, 0).map(|_| ()));
     assert_eq!(refused, Err(EACCES));
+}
+
+/// At the cluster level that brought files without a name, whiteouts and times of birth.
+fn latest() -> World {
+    let mut world = shared();
+    world.admin(Admin::RaiseLevel(RaiseLevel { level: 3 })).unwrap();
+    world
+}
+
+fn unnamed(world: &mut World, exclusive: bool) -> Result<Attr, i32> {
+    let op =
+        Create { parent: ROOT, mode: 0o640, exclusive, read: true, write: true, unnamed: true, ..Default::default() };
+    world.name(Op::Create(op)).map(|reply| reply.attr.unwrap())
+}
+
+#[test]
+fn a_file_without_a_name_is_an_orphan_until_it_is_given_one() {
+    let mut world = latest();
+    let before = world.attr(ROOT);
+    let file = unnamed(&mut world, false).unwrap();
+    assert_eq!((file.nlink, file.mode, world.state.orphans()), (0, 0o640, vec![file.inode]));
+    assert_eq!(world.attr(ROOT), before, "its directory does not change");
+    assert_eq!(world.events, vec![Event::Orphaned(file.inode)]);
+    world.write(file.inode, 0, b"x").unwrap();
+    let read = State::read_snapshot(&mut &world.snapshot()[..]).unwrap();
+    assert_eq!(read.hash(), world.state.hash());
+    world.state = read;
+    assert_eq!(world.link(file.inode, ROOT, "named").unwrap().nlink, 1);
+    assert_eq!((world.state.orphans(), world.events.clone()), (vec![], vec![Event::Named(file.inode)]));
+    world.admin(Admin::Purge(Purge { inodes: vec![file.inode] })).unwrap();
+    assert_eq!(world.lookup(ROOT, "named"), Ok(file.inode));
+    world.unlink(ROOT, "named").unwrap();
+    assert_eq!(world.link(file.inode, ROOT, "again").map(drop), Err(ENOENT), "it had a name");
+    world.admin(Admin::Purge(Purge { inodes: vec![file.inode] })).unwrap();
+
+    let own = unnamed(&mut world, true).unwrap().inode;
+    assert_eq!(world.link(own, ROOT, "never").map(drop), Err(ENOENT));
+    world.chmod(ROOT, 0o555).unwrap();
+    world.run_as(creds(9, 9, &[]), |world| assert_eq!(unnamed(world, false).map(drop), Err(EACCES)));
+}
+
+#[test]
+fn a_whiteout_takes_the_place_of_what_was_moved_in_the_same_step() {
+    let mut world = latest();
+    let (a, b) = (world.mkdir(ROOT, "a", 0o755).unwrap(), world.mkdir(ROOT, "b", 0o755).unwrap());
+    let file = world.create(a, "f", 0o644).unwrap();
+    world.mkdir(a, "d", 0o755).unwrap();
+    world.rename((a, "f"), (b, "f"), 4).unwrap();
+    world.rename((a, "d"), (b, "d"), 5).unwrap();
+    assert_eq!((world.names(a), world.lookup(b, "f")), (vec!["f".into(), "d".into()], Ok(file)));
+    for name in ["f", "d"] {
+        let left = world.attr(world.lookup(a, name).unwrap());
+        assert_eq!((left.kind(), left.rdev, left.mode, left.nlink), (FileKind::FileCharacterDevice, 0, 0, 1));
+    }
+    assert_eq!((world.attr(a).nlink, world.attr(b).nlink), (2, 3));
+    world.create(a, "g", 0o644).unwrap();
+    assert_eq!(world.rename((a, "g"), (b, "f"), 5), Err(EEXIST));
+    assert_eq!(world.rename((a, "g"), (b, "f"), 6), Err(EINVAL));
+    assert_eq!(world.rename((a, "none"), (b, "f"), 4), Err(ENOENT));
+    let mut older = raised();
+    older.create(ROOT, "f", 0o644).unwrap();
+    assert_eq!(older.rename((ROOT, "f"), (ROOT, "g"), 4), Err(EOPNOTSUPP));
+    assert_eq!(unnamed(&mut older, false).map(drop), Err(EOPNOTSUPP));
+}
+
+#[test]
+fn a_file_knows_when_it_was_made() {
+    let mut world = latest();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    let born = world.attr(file).btime_ns;
+    assert_eq!(born, world.attr(file).ctime_ns);
+    world.chmod(file, 0o600).unwrap();
+    let read = State::read_snapshot(&mut &world.snapshot()[..]).unwrap();
+    world.state = read;
+    assert_eq!(world.attr(file).btime_ns, born);
+    let mut older = raised();
+    let file = older.create(ROOT, "f", 0o644).unwrap();
+    assert_eq!(older.attr(file).btime_ns, 0, "what some masters could not keep nobody knows");
 }

@@ -8,9 +8,12 @@ use crate::proto::{Command, NameRequest, admin_command, command};
 /// Of a cluster whose masters say nothing of levels.
 pub const FIRST: u32 = 1;
 /// What this software can do. 2 brought snapshots of format 4, with versioned inodes, and special files; 3 extended
-/// attributes and access control lists, and with them the mode before the umask, and the times that were told of writes.
+/// attributes and access control lists, and with them the mode before the umask, the times that were told of
+/// writes, times of birth, files without a name and whiteouts.
 pub const LEVEL: u32 = 3;
-/// Fields of operations that were there before.
+/// RENAME_WHITEOUT of renameat2(2).
+const WHITEOUT: u32 = 4;
+/// Fields and flags of operations that were there before.
 const LATER_FIELDS: u32 = 3;
 
 /// The level that a field of a message says; masters that know of none leave it out.
@@ -23,7 +26,7 @@ pub fn needed_by(command: &Command) -> u32 {
     match &command.what {
         Some(command::What::Name(request)) => {
             let fields = if has_later_fields(request) { LATER_FIELDS } else { FIRST };
-            request.op.as_ref().map_or(FIRST, |op| crate::op::of(op).level).max(fields)
+            request.op.as_ref().map_or(FIRST, asked).max(fields)
         }
         Some(command::What::Admin(order)) => match &order.op {
             Some(admin_command::Op::RaiseLevel(raise)) => raise.level,
@@ -31,6 +34,16 @@ pub fn needed_by(command: &Command) -> u32 {
         },
         None => FIRST,
     }
+}
+
+/// The level that brought what this operation asks for.
+pub fn asked(op: &Op) -> u32 {
+    let later = match op {
+        Op::Create(op) => op.unnamed,
+        Op::Rename(op) => op.flags & WHITEOUT != 0,
+        _ => false,
+    };
+    if later { LATER_FIELDS } else { crate::op::of(op).level }
 }
 
 /// Take out the fields that masters of the agreed level do not know: what they say counts from their level on only.
@@ -100,6 +113,14 @@ mod tests {
             fit(&mut request, || LATER_FIELDS - 1);
             assert!(needed(&request) < LATER_FIELDS);
         }
+    }
+
+    #[test]
+    fn a_flag_of_a_later_level_makes_an_operation_one_of_that_level() {
+        use crate::proto::{Create, Rename};
+        assert_eq!(asked(&Op::Create(Create { unnamed: true, ..Create::default() })), LATER_FIELDS);
+        assert_eq!(asked(&Op::Rename(Rename { flags: WHITEOUT | 1, ..Rename::default() })), LATER_FIELDS);
+        assert_eq!(asked(&Op::Rename(Rename { flags: 2, ..Rename::default() })), FIRST);
     }
 
     #[test]

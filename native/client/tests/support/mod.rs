@@ -167,6 +167,7 @@ pub async fn create(engine: &Engine, name: &str) -> (u64, u64) {
         read: true,
         write: true,
         truncate: false,
+        unnamed: false,
     };
     let (attr, handle) = engine.create(&root(), message).await.unwrap();
     (attr.inode, handle)

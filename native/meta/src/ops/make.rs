@@ -13,6 +13,9 @@ use crate::state::Context;
 use crate::tables::{Entry, Tables};
 use crate::xattrs::{Key, Space};
 
+/// Masters of a lower level write no time of birth into their snapshots, so none may know one.
+const BIRTH_LEVEL: u32 = 3;
+
 /// The directory to make an entry in, and what is there under the name already.
 pub(crate) fn find<'a>(
     tables: &'a Tables,
@@ -60,6 +63,19 @@ impl Mode {
 /// Make an inode with one name. The group of a set-group-id directory is inherited, by directories with the bit. So is
 /// a default access control list, which stands in for the umask; links have none. Source: acl(5).
 pub(crate) fn make(cx: &mut Context, parent: u64, name: &[u8], body: Body, mode: Mode) -> Result<u64> {
+    let is_directory = matches!(body, Body::Directory { .. });
+    let id = make_inode(cx, parent, body, mode)?;
+    cx.tables.add_entry(parent, name, id);
+    let now_ns = cx.now_ns;
+    cx.tables.edit(parent, |directory| {
+        directory.touch_entries(now_ns);
+        directory.nlink += u32::from(is_directory);
+    });
+    Ok(id)
+}
+
+/// As `make`, without the name.
+pub(crate) fn make_inode(cx: &mut Context, parent: u64, body: Body, mode: Mode) -> Result<u64> {
     let directory = cx.tables.directory(parent)?;
     let lists = if matches!(body, Body::Symlink(_)) { None } else { xattr::inherited(cx.tables, parent, mode.full) };
     let mode = lists.as_ref().map_or(mode.masked, |(mode, ..)| *mode);
@@ -75,8 +91,11 @@ pub(crate) fn make(cx: &mut Context, parent: u64, name: &[u8], body: Body, mode:
         return Err(Error::namespace(libc::ENOSPC, "all inode numbers are used up"));
     }
     cx.tables.next.inode += 1;
-    cx.tables.put_inode(id, Inode::new(body, mode, cx.caller.uid, gid, cx.now_ns));
-    cx.tables.add_entry(parent, name, id);
+    let mut inode = Inode::new(body, mode, cx.caller.uid, gid, cx.now_ns);
+    if cx.tables.level() >= BIRTH_LEVEL {
+        inode.btime_ns = cx.now_ns;
+    }
+    cx.tables.put_inode(id, inode);
     if let Some((_, access, default)) = lists {
         if let Some(access) = access {
             cx.tables.put_xattr(id, Key::acl(Space::AccessAcl), Arc::from(access.encode()));
@@ -85,10 +104,5 @@ pub(crate) fn make(cx: &mut Context, parent: u64, name: &[u8], body: Body, mode:
             cx.tables.put_xattr(id, Key::acl(Space::DefaultAcl), default);
         }
     }
-    let now_ns = cx.now_ns;
-    cx.tables.edit(parent, |directory| {
-        directory.touch_entries(now_ns);
-        directory.nlink += u32::from(is_directory);
-    });
     Ok(id)
 }

@@ -76,7 +76,7 @@ pub(crate) fn drop_directory(cx: &mut Context, id: u64) {
     orphan(cx, id);
 }
 
-fn orphan(cx: &mut Context, id: u64) {
+pub(crate) fn orphan(cx: &mut Context, id: u64) {
     cx.tables.put_orphan(id);
     cx.events.push(Event::Orphaned(id));
 }

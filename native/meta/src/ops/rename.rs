@@ -3,8 +3,9 @@
 
 use base::limits::MAX_LINKS;
 use base::{Error, Result};
-use wire::proto::{NameReply, Rename};
+use wire::proto::{FileKind, NameReply, Rename};
 
+use super::make::Mode;
 use super::{attr_reply, make, remove};
 use crate::access::WRITE;
 use crate::errors;
@@ -15,6 +16,8 @@ use crate::tables::Tables;
 
 const NOREPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
+/// What an overlay puts in the place of what it moved: it hides what lies below.
+const WHITEOUT: u32 = 4;
 
 pub(crate) fn rename(cx: &mut Context, op: &Rename) -> Result<NameReply> {
     let (source, target) = ends(cx, op)?;
@@ -26,13 +29,19 @@ pub(crate) fn rename(cx: &mut Context, op: &Rename) -> Result<NameReply> {
         Some(target) if op.flags == EXCHANGE => exchange(cx, op, source, target),
         _ => move_entry(cx, op, source, target),
     }
+    if op.flags & WHITEOUT != 0 {
+        let body = Body::Special { kind: FileKind::FileCharacterDevice, rdev: 0 };
+        make::make(cx, op.source_parent, &op.source_name, body, Mode::new(0, None))?;
+    }
     Ok(attr_reply(cx.tables, source))
 }
 
 /// The inodes behind both names, as far as they exist and the flags allow.
 fn ends(cx: &Context, op: &Rename) -> Result<(u64, Option<u64>)> {
-    if op.flags & !(NOREPLACE | EXCHANGE) != 0 || op.flags == NOREPLACE | EXCHANGE {
-        return Err(errors::invalid(format!("rename flags {} are not NOREPLACE 1 or EXCHANGE 2", op.flags)));
+    let moves = op.flags & !(NOREPLACE | WHITEOUT) == 0;
+    if !moves && op.flags != EXCHANGE {
+        let message = format!("rename flags {} are not of NOREPLACE 1 and WHITEOUT 4, or EXCHANGE 2", op.flags);
+        return Err(errors::invalid(message));
     }
     let (_, source) = make::find(cx.tables, &cx.caller, op.source_parent, &op.source_name)?;
     let (_, target) = make::find(cx.tables, &cx.caller, op.target_parent, &op.target_name)?;
@@ -41,7 +50,7 @@ fn ends(cx: &Context, op: &Rename) -> Result<(u64, Option<u64>)> {
     }
     let source = source.ok_or_else(|| errors::no_entry(op.source_parent, &op.source_name))?.inode;
     let target = target.map(|entry| entry.inode);
-    match (op.flags, target) {
+    match (op.flags & !WHITEOUT, target) {
         (NOREPLACE, Some(_)) => Err(errors::exists(op.target_parent, &op.target_name)),
         (EXCHANGE, None) => Err(errors::no_entry(op.target_parent, &op.target_name)),
         _ => Ok((source, target)),
