@@ -5,6 +5,8 @@ import errno
 import mmap
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -65,17 +67,69 @@ def test_a_sparse_file_takes_the_space_of_its_data(folder: Path) -> None:
             assert os.pread(file.fileno(), 8192, index * 20 * MIB)[:4097].rstrip(b"\0") == bytes([index + 1]) * 4096
 
 
-def test_seek_hole_and_data_find_data_at_least(folder: Path) -> None:
-    """Any file system may say that all is data; none may hide data in a hole. Source: lseek(2)."""
+def runs(fd: int) -> list[tuple[int, int]]:
+    """Where the data are, as SEEK_DATA and SEEK_HOLE say."""
+    found, at, end = [], 0, os.fstat(fd).st_size
+    while at < end:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            break
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        found.append((start, at))
+    return found
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_seek_finds_data_and_holes_block_by_block(folder: Path, synced: bool) -> None:
+    chunk = 64 * MIB
     with (folder / "f").open("w+b", buffering=0) as file:
         fd = file.fileno()
-        os.pwrite(fd, b"x" * 4096, MIB)
-        os.ftruncate(fd, 2 * MIB)
-        assert os.lseek(fd, 0, os.SEEK_DATA) <= MIB
+        for start, length in ((MIB, 4096), (3 * MIB + 100, 5000), (chunk - 4096, 8192), (3 * chunk + 1, 1)):
+            os.pwrite(fd, b"x" * length, start)
+        os.ftruncate(fd, 4 * chunk)
+        if synced:
+            os.fsync(fd)
+        assert runs(fd) == [
+            (MIB, MIB + 4096),
+            (3 * MIB, 3 * MIB + 8192),
+            (chunk - 4096, chunk + 4096),
+            (3 * chunk, 3 * chunk + 4096),
+        ]
         assert os.lseek(fd, MIB + 10, os.SEEK_DATA) == MIB + 10
-        assert MIB + 4096 <= os.lseek(fd, MIB, os.SEEK_HOLE) <= 2 * MIB
-        assert refused(lambda: os.lseek(fd, 2 * MIB, os.SEEK_DATA)) == errno.ENXIO
-        assert refused(lambda: os.lseek(fd, 3 * MIB, os.SEEK_HOLE)) == errno.ENXIO
+        assert os.lseek(fd, 10, os.SEEK_HOLE) == 10
+        assert refused(lambda: os.lseek(fd, 3 * chunk + 4096, os.SEEK_DATA)) == errno.ENXIO
+        assert os.lseek(fd, 3 * chunk + 4096, os.SEEK_HOLE) == 3 * chunk + 4096
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            assert refused(lambda whence=whence: os.lseek(fd, 4 * chunk, whence)) == errno.ENXIO  # type: ignore[misc]
+        # What is cut off is no data when the file grows again.
+        os.ftruncate(fd, 3 * MIB)
+        os.ftruncate(fd, 4 * chunk)
+        assert runs(fd) == [(MIB, MIB + 4096)]
+
+
+def test_a_file_without_holes_is_data_to_its_end(folder: Path) -> None:
+    for size in (1, 100, 8192, 8193, 100_000):
+        (folder / "f").write_bytes(b"x" * size)
+        with (folder / "f").open("rb") as file:
+            assert runs(file.fileno()) == [(0, size)]
+
+
+def test_a_sparse_tebibyte_is_looked_through_and_copied_at_the_cost_of_its_data(folder: Path) -> None:
+    tebibyte = 1 << 40
+    with (folder / "f").open("w+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"x", tebibyte - 1)
+        os.pwrite(file.fileno(), b"y", tebibyte // 2)
+        os.fsync(file.fileno())
+        began = time.monotonic()
+        assert runs(file.fileno()) == [(tebibyte // 2, tebibyte // 2 + 4096), (tebibyte - 4096, tebibyte)]
+        assert time.monotonic() - began < 5
+    subprocess.run(["cp", "--sparse=always", "f", "copy"], cwd=folder, check=True, timeout=60)
+    assert (folder / "copy").stat().st_size == tebibyte
+    assert (folder / "copy").stat().st_blocks < 1000
+    with (folder / "copy").open("rb") as copy:
+        assert os.pread(copy.fileno(), 2, tebibyte // 2) == b"y\0"
 
 
 def test_fallocate_reserves_or_says_that_it_cannot(folder: Path) -> None:

@@ -124,7 +124,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (locks, fallocate, ioctl, poll, bmap, lseek, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
+    /// What is not here (locks, fallocate, ioctl, poll, bmap, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
     /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
         match request.operation {
@@ -150,6 +150,7 @@ impl FileSystem for Adapter {
             Asked::TmpFile { mode, umask, flags, .. } => {
                 self.tmpfile(&request, Mode { full: mode, umask }, flags, reply);
             }
+            Asked::Lseek { handle, offset, whence } => self.lseek(&request, handle, offset, whence, reply),
             Asked::Statx { .. } => self.statx(&request, reply),
             Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
@@ -276,6 +277,15 @@ impl Adapter {
         let (core, creds, parent) = (self.core.clone(), self.core.creds(request), request.inode);
         let work = async move { core.create_unnamed(creds, parent, mode, flags).await };
         self.core.run(Operation::TmpFile, request.pid, reply, work, created(self.core.clone()));
+    }
+
+    fn lseek(&self, request: &Request<'_>, handle: u64, offset: i64, whence: i32, reply: Replier) {
+        let core = self.core.clone();
+        let work = async move { core.seek(handle, offset, whence).await };
+        self.core.run(Operation::Lseek, request.pid, reply, work, |reply, outcome| match outcome {
+            Ok(offset) => reply.lseek(offset),
+            Err(errno) => reply.error(errno),
+        });
     }
 
     fn statx(&self, request: &Request<'_>, reply: Replier) {

@@ -110,6 +110,22 @@ impl Core {
         Ok(data)
     }
 
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE; the kernel does the others by itself.
+    pub async fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64> {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            other => {
+                return Err(Error::namespace(libc::EINVAL, format!("lseek with whence {other} is not asked here")));
+            }
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return Err(Error::namespace(libc::ENXIO, format!("{offset} is in no file")));
+        };
+        let found = self.engine.seek(self.files.get(handle)?.handle, offset, data).await?;
+        Ok(found.cast_signed())
+    }
+
     /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2). Without a
     /// writer it is a page of a mapping: that has its place, and its handle, with its flags, is only a guess of the kernel.
     pub async fn write(

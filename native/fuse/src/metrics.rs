@@ -20,7 +20,7 @@ operations! {
     Unlink "unlink", RmDir "rmdir", Symlink "symlink", Rename "rename", Link "link", Open "open", Create "create",
     Read "read", Write "write", Flush "flush", Release "release", Fsync "fsync", OpenDir "opendir", ReadDir "readdir",
     ReadDirPlus "readdirplus", StatFs "statfs", Access "access",
-    GetXattr "getxattr", SetXattr "setxattr", ListXattr "listxattr", RemoveXattr "removexattr", TmpFile "tmpfile", Statx "statx",
+    GetXattr "getxattr", SetXattr "setxattr", ListXattr "listxattr", RemoveXattr "removexattr", TmpFile "tmpfile", Statx "statx", Lseek "lseek",
 }
 
 #[derive(Default)]

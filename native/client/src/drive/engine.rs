@@ -15,6 +15,7 @@ use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, O
 
 use super::append::append;
 use super::read::{ReadData, read_at};
+use super::seek::seek;
 use super::write::write_at;
 use super::{Drive, FileRef};
 use crate::config::ClientConfig;
@@ -245,6 +246,12 @@ impl Engine {
         self.peers.metrics.read.since(start);
         add(&self.peers.metrics.counters.read_bytes, data.len() as u64);
         Ok(data)
+    }
+
+    /// The first byte at or behind `offset` that is data, or a hole: lseek(2) with SEEK_DATA, SEEK_HOLE.
+    pub async fn seek(&self, handle: u64, offset: u64, data: bool) -> Result<u64> {
+        let opened = self.handle(handle)?;
+        seek(&self.drive, &opened.file, offset, data).await
     }
 
     /// Who writes next through this handle, which another may have opened: what becomes of set-id bits depends on it.

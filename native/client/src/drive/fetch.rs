@@ -20,7 +20,7 @@ use crate::peers::Failure;
 use wire::backoff::Backoff;
 
 /// How long one copy may take before it counts as failed.
-const READ_TIMEOUT: Duration = Duration::from_secs(4);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(4);
 /// A second copy is asked after this, or after four times the usual time when that is longer.
 const HEDGE_AFTER: Duration = Duration::from_millis(50);
 const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
@@ -86,16 +86,9 @@ fn cut_tail(fetched: Fetched, readable: u32) -> Fetched {
     Fetched { buffer: Arc::new(buffer), start: 0, end: length, _permit: None }
 }
 
-/// The first good answer of any copy. `is_newest`: the leader knows of no later version, whatever a server says.
-async fn fetch_any(
-    drive: &Arc<Drive>,
-    file: &FileRef,
-    info: &ChunkInfo,
-    is_newest: bool,
-    turn: u64,
-    (offset, length): (u32, u32),
-) -> Result<Fetched> {
-    let mut ranked = drive.peers.servers.rank(&info.replicas, turn.wrapping_add(u64::from(offset >> 20)) as usize);
+/// The copies in the order in which they are to be asked.
+pub fn ranked(drive: &Drive, info: &ChunkInfo, turn: u64) -> Vec<Replica> {
+    let mut ranked = drive.peers.servers.rank(&info.replicas, turn as usize);
     if info.granted
         && let Some((head, _)) = chain(info)
         && let Some(at) = ranked.iter().position(|replica| replica.server_id == head.server_id)
@@ -105,6 +98,19 @@ async fn fetch_any(
         let head = ranked.remove(at);
         ranked.insert(0, head);
     }
+    ranked
+}
+
+/// The first good answer of any copy. `is_newest`: the leader knows of no later version, whatever a server says.
+async fn fetch_any(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    info: &ChunkInfo,
+    is_newest: bool,
+    turn: u64,
+    (offset, length): (u32, u32),
+) -> Result<Fetched> {
+    let ranked = ranked(drive, info, turn.wrapping_add(u64::from(offset >> 20)));
     let mut next = ranked.iter();
     let mut asked = FuturesUnordered::new();
     let mut last = Error::unavailable("the chunk has no copies");

@@ -7,6 +7,7 @@ mod fetch;
 mod perform;
 mod read;
 mod returning;
+mod seek;
 mod write;
 
 use std::collections::HashMap;

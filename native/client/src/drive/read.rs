@@ -112,7 +112,7 @@ fn lay(target: &mut [u8], part: &Part, fetched: &Fetched, patches: &[Patch]) {
 }
 
 /// At the end of the file: it may have grown elsewhere.
-async fn look_again(drive: &Arc<Drive>, file: &FileRef) -> Result<u64> {
+pub async fn look_again(drive: &Arc<Drive>, file: &FileRef) -> Result<u64> {
     let creds = drive.with(file, |inner| inner.file.creds().clone());
     let reply = drive.peers.name(&creds, Op::Getattr(GetAttr { inode: file.inode })).await?;
     if let Some(attr) = reply.attr {

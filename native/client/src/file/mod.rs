@@ -8,6 +8,7 @@
 
 mod answers;
 mod append;
+mod blocks;
 mod cycle;
 mod event;
 mod grants;
@@ -34,6 +35,7 @@ pub use writer::Rounds;
 use writer::{Trouble, Want, Writer};
 
 pub use answers::{blamed, not_synced, stamped, synced, write_request};
+pub use blocks::Blocks;
 pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer, Times};
 pub use pieces::{CELL_BYTES, Patch, Piece};
 pub use ranges::Ranges;
