@@ -1,8 +1,9 @@
-"""`mooseng ls|cat|put|get|rm|mkdir|stat`: work on files without a mount."""
+"""`mooseng ls|cat|put|get|rm|mkdir|stat`: work on files without a mount. `mooseng sync`: make a mount's bytes durable."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat as stats
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mooseng_py.mount import mountpoint
 
 from .connection import DEFAULT_TIMEOUT_S, DirOption, JsonOption, MastersOption, TimeoutOption, where
 from .output import console, print_json, print_table, size
@@ -28,13 +31,34 @@ _KINDS = {
     stats.S_IFBLK: "block device",
 }
 _STEP_BYTES = 1 << 20
+_SYNC = "system.mooseng.sync"
 # Shorter transfers are over before a bar could be read.
 _PROGRESS_FROM_BYTES = 32 << 20
 
 
 def register(app: typer.Typer) -> None:
-    for command in (ls, cat, put, get, rm, mkdir, stat):
+    for command in (ls, cat, put, get, rm, mkdir, stat, sync):
         app.command()(command)
+
+
+def sync(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Any path of a mount; default: all mounts here.")
+    ] = None,
+) -> None:
+    """Make all that was written through mounts durable, as sync(1): the kernel does not hand that on to them.
+
+    One that fails keeps no other from being synced.
+    """
+    failed: list[OSError] = []
+    for path in paths or [Path(mount) for mount in mountpoint.ours()]:
+        try:
+            os.setxattr(path, _SYNC, b"")
+        except OSError as error:
+            foreign = error.errno == errno.EOPNOTSUPP
+            failed.append(OSError(error.errno, "is not on a mount of MooseNG", str(path)) if foreign else error)
+    if failed:
+        raise failed[0]
 
 
 def ls(

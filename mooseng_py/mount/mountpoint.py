@@ -17,6 +17,8 @@ from pathlib import Path
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IMMUTABLE_FL = 0x10
+# What mount(8) and df(1) show of our mounts.
+SOURCE = "mooseng"
 _UMOUNT_TIMEOUT_S = 5
 _LAST_WAIT_S = 0.5
 
@@ -36,6 +38,11 @@ def mounted_type(path: str | Path) -> str | None:
     """The type of the topmost file system mounted exactly at `path`, dead or alive; None when nothing is mounted there."""
     wanted = _real(path)
     return next((mount.kind for mount in reversed(_mounts()) if mount.path == wanted), None)
+
+
+def ours() -> list[str]:
+    """Where this mount name space shows mounts of MooseNG, dead or alive."""
+    return sorted({mount.path for mount in _mounts() if mount.kind.startswith("fuse") and mount.source == SOURCE})
 
 
 def in_the_way(path: str | Path) -> str:
@@ -157,6 +164,7 @@ def _set_immutable(path: str | Path, on: bool) -> bool:
 class _Mount:
     path: str
     kind: str
+    source: str
     connection: int  # the minor number of its device, by which the kernel lists a FUSE connection
 
 
@@ -168,7 +176,8 @@ def _mounts() -> list[_Mount]:
             before, _, after = line.partition(" - ")
             fields = before.split(" ")
             minor = int(fields[2].partition(":")[2])
-            found.append(_Mount(_unescaped(fields[4]), after.split(" ")[0], minor))
+            kind, source = after.split(" ")[:2]
+            found.append(_Mount(_unescaped(fields[4]), kind, source, minor))
     return found
 
 

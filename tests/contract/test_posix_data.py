@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import mooseng_py
+from mooseng_py.demo.harness import Cluster, run_mooseng
+from mooseng_py.demo.watch import CommandFailed
+from mooseng_py.mount import mountpoint
 from tests.contract.support import KIB, MIB, in_child, refused
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -290,3 +294,21 @@ def test_many_small_synced_writes_in_one_block_keep_every_byte(folder: Path) -> 
     content = (folder / "f").read_bytes()
     assert [content[9000 + index * 3] for index in range(40)] == list(range(1, 41))
     assert sum(content) == sum(range(1, 41))
+
+
+def test_mooseng_sync_makes_durable_what_is_written_through_a_mount(cluster: Cluster, tmp_path: Path) -> None:
+    files = [(cluster.mount(1) / f"unsynced-{n}").open("wb", buffering=0) for n in range(20)]
+    try:
+        for n, file in enumerate(files):
+            file.write(bytes([n]) * (100 if n % 2 else 50_000))
+        with mooseng_py.connect(cluster.url()) as fs:
+            assert any(fs.stat(f"/unsynced-{n}").st_size == 0 for n in range(20)), "nothing would be shown"
+            run_mooseng("sync", str(cluster.mount(1)))
+            for n in range(20):
+                assert fs.read_bytes(f"/unsynced-{n}") == bytes([n]) * (100 if n % 2 else 50_000)
+        assert str(cluster.mount(1)) in mountpoint.ours(), "those that are synced when none is named"
+    finally:
+        for file in files:
+            file.close()
+    with pytest.raises(CommandFailed, match="is not on a mount of MooseNG"):
+        run_mooseng("sync", str(tmp_path))

@@ -1,5 +1,6 @@
 """Opening: flags and their errnos. Source: open(2), POSIX.1-2017 open()."""
 
+import ctypes
 import errno
 import os
 import stat
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.support import as_user, refused
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def test_creating_follows_o_excl_and_the_mode_follows_the_umask(folder: Path) -> None:
@@ -226,3 +229,50 @@ def test_access_asks_for_the_real_user_and_every_right(folder: Path) -> None:
     script = "print(*(os.access('f', way) for way in (os.R_OK, os.W_OK, os.X_OK)))"
     assert as_user(script, cwd=folder) == "True False False"
     assert as_user(script, cwd=folder, uid=1, gid=1, groups=(4321,)) == "False True False"
+
+
+class FileHandle(ctypes.Structure):
+    """struct file_handle of open_by_handle_at(2)."""
+
+    _fields_ = (("handle_bytes", ctypes.c_uint), ("handle_type", ctypes.c_int), ("f_handle", ctypes.c_char * 128))
+
+
+def handle_of(path: Path) -> FileHandle:
+    handle, mount_id = FileHandle(handle_bytes=128), ctypes.c_int()
+    if libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount_id), 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return handle
+
+
+def open_by_handle(mount: int, handle: FileHandle, flags: int = os.O_RDONLY) -> int:
+    fd: int = libc.open_by_handle_at(mount, ctypes.byref(handle), flags)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return fd
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="open_by_handle_at needs CAP_DAC_READ_SEARCH")
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_file_handle_opens_its_inode_under_any_name_until_it_is_deleted(folder: Path, dropped: bool) -> None:
+    (folder / "d").mkdir()
+    (folder / "d" / "f").write_text("found again")
+    file, directory = handle_of(folder / "d" / "f"), handle_of(folder / "d")
+    (folder / "d" / "f").rename(folder / "g")
+    if dropped:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    mount = os.open(folder, os.O_RDONLY)
+    try:
+        fd = open_by_handle(mount, file)
+        assert os.read(fd, 100) == b"found again"
+        os.close(fd)
+        fd = open_by_handle(mount, directory, os.O_RDONLY | os.O_DIRECTORY)
+        assert os.listdir(fd) == []
+        assert os.fstat(fd).st_ino == (folder / "d").stat().st_ino
+        os.close(fd)
+        (folder / "g").unlink()
+        (folder / "d").rmdir()
+        time.sleep(0.5)
+        for gone in (file, directory):
+            assert refused(lambda gone=gone: open_by_handle(mount, gone)) == errno.ESTALE  # type: ignore[misc]
+    finally:
+        os.close(mount)

@@ -35,6 +35,7 @@ pub const WANTED: Wanted = Wanted {
         | init::ASYNC_DIO
         | init::DIRECT_IO_ALLOW_MMAP
         | init::DONT_MASK
+        | init::EXPORT_SUPPORT
         | init::CREATE_SUPP_GROUP,
     max_write_bytes: MAX_WRITE_BYTES,
     max_readahead_bytes: MAX_WRITE_BYTES,

@@ -34,6 +34,10 @@ impl Core {
     }
 
     pub async fn lookup(&self, creds: Credentials, parent: u64, name: Vec<u8>) -> Result<Attr> {
+        if name == b"." {
+            // A file handle (open_by_handle_at(2), an NFS server) of an inode that the kernel has dropped.
+            return self.getattr(creds, parent).await;
+        }
         let attr = self.engine.lookup(&creds, parent, &name).await?;
         Ok(self.told(attr).await)
     }

@@ -9,6 +9,9 @@ use crate::core::Core;
 /// A security module asks for it with every listing; what a file system over FUSE answers is not used.
 const NEVER_KEPT: &[u8] = b"security.selinux";
 
+/// Set on any path, it syncs all of the mount: the kernel does not hand sync(2) and syncfs(2) on. `mooseng sync` does it.
+const SYNC: &[u8] = b"system.mooseng.sync";
+
 /// What the kernel asked for: the bytes, or how many they are.
 pub enum Answer {
     Bytes(Vec<u8>),
@@ -52,6 +55,9 @@ impl Core {
         value: Vec<u8>,
         flags: u32,
     ) -> Result<()> {
+        if name == SYNC {
+            return self.engine.sync().await;
+        }
         self.engine.name(&creds, Op::SetXattr(SetXattr { inode, name, value, flags })).await.map(drop)
     }
 

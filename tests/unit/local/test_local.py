@@ -213,7 +213,7 @@ def test_an_unmounting_that_does_not_come_to_its_end_is_given_up_and_the_connect
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(mountpoint, "_UMOUNT_TIMEOUT_S", 0.05)
-    mount = mountpoint._Mount(str(tmp_path / "mnt"), "fuse", 77)
+    mount = mountpoint._Mount(str(tmp_path / "mnt"), "fuse", "mooseng", 77)
     monkeypatch.setattr(mountpoint, "_mounts", lambda: [mount])
     cut: list[int] = []
     monkeypatch.setattr(mountpoint, "_abort", cut.append)

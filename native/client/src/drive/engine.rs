@@ -28,6 +28,8 @@ const ALIVE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 /// How long `close` flushes before it gives up what is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Files that `sync` waits for at a time.
+const SYNCS_AT_ONCE: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenFlags {
@@ -307,6 +309,26 @@ impl Engine {
     /// fsync(2), fdatasync(2): the size is committed in both cases.
     pub async fn fsync(&self, handle: u64, _datasync: bool) -> Result<()> {
         self.commit(handle, false).await
+    }
+
+    /// syncfs(2): what was written before, through any handle, is durable and committed, or one failure is told. Each
+    /// handle tells its own all the same.
+    pub async fn sync(&self) -> Result<()> {
+        let files: Vec<FileRef> = self.drive.open.lock().values().cloned().collect();
+        let one = |file: FileRef| async move {
+            let before = self.drive.with(&file, |inner| inner.file.faults());
+            self.drive.flush(&file, false).await;
+            self.drive.with(&file, |inner| match inner.file.fault() {
+                Some(fault) if inner.file.faults() != before => Err(fault.clone()),
+                _ => Ok(()),
+            })
+        };
+        let mut done = futures::stream::iter(files.into_iter().map(one)).buffer_unordered(SYNCS_AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some(file) = done.next().await {
+            outcome = outcome.and(file);
+        }
+        outcome
     }
 
     /// `settle`: nothing is expected to follow soon.
