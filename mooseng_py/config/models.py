@@ -266,6 +266,10 @@ class ClientSettings(BaseModel):
         "write_window_bytes",
         "Written but not yet committed, per open file. Too small: a stream commits often and waits; too large: memory, and long closes.",
     )
+    atime: Literal["relatime", "noatime", "strictatime"] = Field(
+        default="relatime",
+        description="When reading moves the time of access, as the options of mount(8). strictatime: a commit a second while somebody reads.",
+    )
 
 
 class MountConfig(ClientSettings, DaemonConfig):

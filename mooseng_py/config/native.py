@@ -32,6 +32,7 @@ def client_settings(config: ClientSettings, *, name: str, cluster_id: str = "") 
         "deadline_ms": config.deadline_ms,
         "read_ahead_bytes": config.read_ahead_bytes,
         "write_window_bytes": config.write_window_bytes,
+        "atime": config.atime,
         "mount_point": "",
     }
 

@@ -281,6 +281,14 @@ class RemoveXattr(_message.Message):
     name: bytes
     def __init__(self, inode: _Optional[int] = ..., name: _Optional[bytes] = ...) -> None: ...
 
+class Accessed(_message.Message):
+    __slots__ = ("inodes", "atimes_ns")
+    INODES_FIELD_NUMBER: _ClassVar[int]
+    ATIMES_NS_FIELD_NUMBER: _ClassVar[int]
+    inodes: _containers.RepeatedScalarFieldContainer[int]
+    atimes_ns: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, inodes: _Optional[_Iterable[int]] = ..., atimes_ns: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class SetAttr(_message.Message):
     __slots__ = ("inode", "mode", "uid", "gid", "size", "atime_ns", "mtime_ns", "atime_now", "mtime_now", "by_handle")
     INODE_FIELD_NUMBER: _ClassVar[int]
@@ -420,7 +428,7 @@ class CloseSession(_message.Message):
     def __init__(self) -> None: ...
 
 class NameRequest(_message.Message):
-    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "get_xattr", "list_xattr", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants", "make_node", "set_xattr", "remove_xattr")
+    __slots__ = ("session", "op_id", "acked_below", "creds", "lookup", "getattr", "readlink", "access", "readdir", "open", "release", "get_chunks", "resolve", "statfs", "get_xattr", "list_xattr", "mkdir", "create", "unlink", "rmdir", "symlink", "link", "rename", "setattr", "write_inline", "grant_write", "commit_write", "trim_done", "register_session", "close_session", "append_begin", "release_grants", "make_node", "set_xattr", "remove_xattr", "accessed")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     OP_ID_FIELD_NUMBER: _ClassVar[int]
     ACKED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -456,6 +464,7 @@ class NameRequest(_message.Message):
     MAKE_NODE_FIELD_NUMBER: _ClassVar[int]
     SET_XATTR_FIELD_NUMBER: _ClassVar[int]
     REMOVE_XATTR_FIELD_NUMBER: _ClassVar[int]
+    ACCESSED_FIELD_NUMBER: _ClassVar[int]
     session: int
     op_id: int
     acked_below: int
@@ -491,7 +500,8 @@ class NameRequest(_message.Message):
     make_node: MakeNode
     set_xattr: SetXattr
     remove_xattr: RemoveXattr
-    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattr: _Optional[_Union[ListXattr, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ..., make_node: _Optional[_Union[MakeNode, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ...) -> None: ...
+    accessed: Accessed
+    def __init__(self, session: _Optional[int] = ..., op_id: _Optional[int] = ..., acked_below: _Optional[int] = ..., creds: _Optional[_Union[_common_pb2.Credentials, _Mapping]] = ..., lookup: _Optional[_Union[Lookup, _Mapping]] = ..., getattr: _Optional[_Union[GetAttr, _Mapping]] = ..., readlink: _Optional[_Union[ReadLink, _Mapping]] = ..., access: _Optional[_Union[Access, _Mapping]] = ..., readdir: _Optional[_Union[ReadDir, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., get_chunks: _Optional[_Union[GetChunks, _Mapping]] = ..., resolve: _Optional[_Union[Resolve, _Mapping]] = ..., statfs: _Optional[_Union[StatFs, _Mapping]] = ..., get_xattr: _Optional[_Union[GetXattr, _Mapping]] = ..., list_xattr: _Optional[_Union[ListXattr, _Mapping]] = ..., mkdir: _Optional[_Union[MkDir, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., unlink: _Optional[_Union[Unlink, _Mapping]] = ..., rmdir: _Optional[_Union[RmDir, _Mapping]] = ..., symlink: _Optional[_Union[Symlink, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., setattr: _Optional[_Union[SetAttr, _Mapping]] = ..., write_inline: _Optional[_Union[WriteInline, _Mapping]] = ..., grant_write: _Optional[_Union[GrantWrite, _Mapping]] = ..., commit_write: _Optional[_Union[CommitWrite, _Mapping]] = ..., trim_done: _Optional[_Union[TrimDone, _Mapping]] = ..., register_session: _Optional[_Union[RegisterSession, _Mapping]] = ..., close_session: _Optional[_Union[CloseSession, _Mapping]] = ..., append_begin: _Optional[_Union[AppendBegin, _Mapping]] = ..., release_grants: _Optional[_Union[ReleaseGrants, _Mapping]] = ..., make_node: _Optional[_Union[MakeNode, _Mapping]] = ..., set_xattr: _Optional[_Union[SetXattr, _Mapping]] = ..., remove_xattr: _Optional[_Union[RemoveXattr, _Mapping]] = ..., accessed: _Optional[_Union[Accessed, _Mapping]] = ...) -> None: ...
 
 class DirEntry(_message.Message):
     __slots__ = ("name", "inode", "kind", "cookie", "attr")

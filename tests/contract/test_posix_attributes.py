@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mooseng_py.demo.harness import wait_until
+import mooseng_py
+from mooseng_py.demo.harness import Cluster, wait_until
 from tests.contract.support import as_user, refused
 
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
@@ -82,6 +83,76 @@ def test_statx_tells_when_a_file_was_made(folder: Path) -> None:
         born_ns = round(float(said.stdout.split()[1]) * 10**9)
         assert abs(born_ns - before) < 10**9, said.stdout
         assert born_ns <= (folder / name).stat().st_ctime_ns + 1000
+
+
+def is_relatime(path: Path) -> bool:
+    done = subprocess.run(["findmnt", "-no", "OPTIONS", "-T", str(path)], capture_output=True, text=True, check=False)
+    return "relatime" in done.stdout
+
+
+def listed(path: Path) -> None:
+    os.listdir(path)
+
+
+def followed(path: Path) -> None:
+    os.readlink(path)
+
+
+def read(path: Path) -> None:
+    path.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "how"), [("small", read), ("large", read), ("dir", listed), ("link", followed)])
+def test_reading_moves_the_time_of_access_once_after_a_change(
+    folder: Path, is_mooseng: bool, name: str, how: Callable[[Path], None]
+) -> None:
+    if not is_mooseng and not is_relatime(folder):
+        pytest.skip("the local file system is not mounted with relatime")
+    (folder / "small").write_bytes(b"x" * 100)
+    (folder / "large").write_bytes(b"x" * 20_000)
+    (folder / "dir").mkdir()
+    (folder / "dir" / "f").touch()
+    (folder / "link").symlink_to("small")
+    path = folder / name
+    before = path.lstat()
+    time.sleep(0.05)
+    assert path.lstat().st_atime_ns == before.st_atime_ns, "looking is no reading"
+    how(path)
+    after = path.lstat()
+    assert after.st_atime_ns > before.st_atime_ns
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+    time.sleep(0.05)
+    how(path)
+    assert path.lstat().st_atime_ns == after.st_atime_ns, "not with each read"
+
+
+def test_a_date_of_access_that_is_set_stays_until_the_next_read(folder: Path, is_mooseng: bool) -> None:
+    if not is_mooseng and not is_relatime(folder):
+        pytest.skip("the local file system is not mounted with relatime")
+    (folder / "f").write_bytes(b"x" * 20_000)
+    (folder / "f").read_bytes()
+    os.utime(folder / "f", ns=(10**18, 10**18))
+    time.sleep(1.5)
+    assert (folder / "f").stat().st_atime_ns == 10**18
+    (folder / "f").read_bytes()
+    assert (folder / "f").stat().st_atime_ns > 10**18
+
+
+def test_times_of_access_reach_the_others_and_noatime_moves_none(cluster: Cluster) -> None:
+    here, there = cluster.mount(1) / "accessed", cluster.mount(2) / "accessed"
+    here.write_bytes(b"x" * 20_000)
+    before = there.stat().st_atime_ns
+    with mooseng_py.connect(cluster.url(), atime="noatime") as fs:
+        fs.read_bytes("/accessed")
+    assert there.stat().st_atime_ns == before
+    with mooseng_py.connect(cluster.url()) as fs:
+        fs.read_bytes("/accessed")
+        told = fs.stat("/accessed").st_atime_ns
+        assert told > before
+    assert there.stat().st_atime_ns == told, "a client that closes has told"
+    here.write_bytes(b"y" * 20_000)
+    assert here.read_bytes() == b"y" * 20_000
+    wait_until("the other mount shows it", lambda: there.stat().st_atime_ns == here.stat().st_atime_ns > told)
 
 
 def test_wrong_nanoseconds_are_einval(folder: Path) -> None:

@@ -28,5 +28,7 @@ pub const MAX_XATTR_NAME_BYTES: usize = 255;
 pub const MAX_XATTR_BYTES: usize = 64 << 10;
 /// Names and values of one inode together.
 pub const MAX_XATTRS_BYTES: usize = 256 << 10;
+/// Most inodes of one `Accessed`.
+pub const MAX_ACCESSED: usize = 4096;
 /// Largest file: chunk indexes fit in 26 bits.
 pub const MAX_FILE_BYTES: u64 = 1 << 52;

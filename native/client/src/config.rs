@@ -4,6 +4,8 @@ use base::{Error, Result};
 use libc::EINVAL;
 use serde::{Deserialize, Serialize};
 
+use crate::drive::accessed::AccessTimes;
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientConfig {
@@ -27,6 +29,9 @@ pub struct ClientConfig {
     pub write_window_bytes: u64,
     #[serde(default)]
     pub mount_point: String,
+    /// When reading moves the time of access.
+    #[serde(default)]
+    pub atime: AccessTimes,
 }
 
 fn default_name() -> String {
@@ -55,6 +60,7 @@ impl ClientConfig {
             read_ahead_bytes: default::read_ahead_bytes(),
             write_window_bytes: default::write_window_bytes(),
             mount_point: String::new(),
+            atime: AccessTimes::default(),
         }
     }
 

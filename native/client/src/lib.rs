@@ -10,6 +10,7 @@ mod peers;
 
 pub use config::{ClientConfig, NUMBERS};
 pub use drive::ReadData;
+pub use drive::accessed::AccessTimes;
 pub use drive::engine::{Engine, OpenFlags};
 pub use metrics::Metric;
 pub use wire::proto::{Attr, Create, Credentials, NameReply, SetAttr, name_request};

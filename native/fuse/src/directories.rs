@@ -81,6 +81,13 @@ impl Core {
         }
     }
 
+    fn note_listing(&self, inode: u64) {
+        let Some(attr) = self.known.get(inode) else { return };
+        if let Some(atime_ns) = self.engine.accessed(&attr) {
+            self.known.tell(&Attr { atime_ns, ..attr });
+        }
+    }
+
     async fn list(
         &self,
         directory: &Directory,
@@ -90,6 +97,7 @@ impl Core {
     ) -> Result<()> {
         let mut page = directory.page.lock().await;
         if cookie == 0 {
+            self.note_listing(directory.inode);
             // The start, or rewinddir(3): what is read from here on must be as of now.
             *page = Page { parent: page.parent, ..Page::default() };
         }

@@ -94,6 +94,10 @@ impl Core {
     fn opened(&self, engine_handle: u64, attr: Attr, flags: i32) -> Opened {
         let writes = writes(flags);
         let keep = self.pages.opened(attr.inode, attr.data_version, self.engine.foreign_changes(attr.inode), writes);
+        if keep && reads(flags) && attr.size > 0 {
+            // The kernel may answer the reads from its own memory, and nobody hears of them.
+            self.engine.accessed(&attr);
+        }
         let handle = self.next_handle();
         let file = OpenFile { inode: attr.inode, handle: engine_handle, writes };
         self.files.open.lock().insert(handle, file);

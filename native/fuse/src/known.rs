@@ -18,6 +18,10 @@ impl KnownDirectories {
         }
     }
 
+    pub fn get(&self, inode: u64) -> Option<Attr> {
+        self.0.lock().get(&inode).copied()
+    }
+
     pub fn forget(&self, inode: u64) {
         self.0.lock().remove(&inode);
     }

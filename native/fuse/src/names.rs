@@ -94,7 +94,11 @@ impl Core {
     }
 
     pub async fn readlink(&self, creds: Credentials, inode: u64) -> Result<Vec<u8>> {
-        Ok(self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?.value)
+        let reply = self.engine.name(&creds, Op::Readlink(proto::ReadLink { inode })).await?;
+        if let Some(attr) = &reply.attr {
+            self.engine.accessed(attr);
+        }
+        Ok(reply.value)
     }
 
     pub async fn mkdir(&self, creds: Credentials, parent: u64, name: Vec<u8>, mode: Mode) -> Result<Attr> {

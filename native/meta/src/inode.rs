@@ -11,7 +11,7 @@ pub const ROOT: u64 = 1;
 const DIRECTORY_BYTES: u64 = 4096;
 
 /// How far ahead of the leader's a client's clock may be.
-const MOST_AHEAD_NS: i64 = 1_000_000_000;
+pub(crate) const MOST_AHEAD_NS: i64 = 1_000_000_000;
 
 pub(crate) const S_ISGID: u32 = 0o2000;
 pub(crate) const S_ISVTX: u32 = 0o1000;

@@ -558,3 +558,23 @@ fn the_times_that_were_told_of_a_write_stay_unless_something_came_after_it() {
     world.now_ns = now_ns;
     assert_eq!(write(&mut world, now_ns, now_ns), (now_ns, now_ns), "a date in the future ends with the next write");
 }
+
+#[test]
+fn access_times_only_grow_to_about_now_and_change_nothing_else() {
+    let mut world = World::new();
+    world.admin(Admin::RaiseLevel(RaiseLevel { level: 3 })).unwrap();
+    let file = world.create(ROOT, "f", 0o644).unwrap();
+    let before = world.attr(file);
+    world.now_ns += 1000;
+    let read = |world: &mut World, inodes: Vec<u64>, atimes_ns: Vec<i64>| {
+        world.name(Op::Accessed(Accessed { inodes, atimes_ns })).map(drop)
+    };
+    read(&mut world, vec![999, file], vec![1, before.atime_ns + 500]).unwrap();
+    assert_eq!(world.attr(file), Attr { atime_ns: before.atime_ns + 500, ..before });
+    read(&mut world, vec![file], vec![before.atime_ns + 400]).unwrap();
+    assert_eq!(world.attr(file).atime_ns, before.atime_ns + 500);
+    read(&mut world, vec![file], vec![i64::MAX]).unwrap();
+    assert!(world.attr(file).atime_ns <= world.now_ns + 1_000_000_000);
+    assert_eq!(read(&mut world, vec![file], vec![]), Err(EINVAL));
+    assert_eq!(read(&mut world, vec![file; 5000], vec![0; 5000]), Err(EINVAL));
+}

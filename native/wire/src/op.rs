@@ -103,6 +103,7 @@ operations! {
     MakeNode        "make_node"         46 Change Once  2;
     SetXattr        "set_xattr"         47 Change Once  3;
     RemoveXattr     "remove_xattr"      48 Change Once  3;
+    Accessed        "accessed"          49 Change Once  3;
 }
 
 /// What there is to know of an operation.

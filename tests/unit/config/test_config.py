@@ -143,6 +143,6 @@ def test_the_native_settings_are_what_the_seam_says() -> None:
     }  # fmt: skip
     mount = node_settings(load(MountConfig, flags={"masters": "a:1"}))
     assert set(mount) == {
-        "cluster_id", "masters", "name", "deadline_ms", "read_ahead_bytes", "write_window_bytes", "mount_point",
+        "cluster_id", "masters", "name", "deadline_ms", "read_ahead_bytes", "write_window_bytes", "atime", "mount_point",
         "allow_other", "account_groups", "threads",
     }  # fmt: skip

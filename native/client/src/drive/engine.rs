@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use wire::proto::name_request::Op;
 use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, Open, SetAttr};
 
+use super::accessed;
 use super::append::append;
 use super::read::{ReadData, read_at};
 use super::seek::seek;
@@ -28,6 +29,10 @@ const ALIVE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 /// How long `close` flushes before it gives up what is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two looks at whether reads through a handle move the time of access.
+const NOTE_EVERY_MS: u64 = 1000;
+/// For telling times of access at close.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Files that `sync` waits for at a time.
 const SYNCS_AT_ONCE: usize = 64;
 
@@ -51,6 +56,8 @@ struct Handle {
     session: u64,
     /// Faults of the file that this handle has reported, or that were there before it.
     seen_faults: AtomicU64,
+    /// When a read was last looked at for the time of access; 0: never.
+    noted_ms: AtomicU64,
 }
 
 pub struct Engine {
@@ -75,7 +82,9 @@ impl Engine {
         let renewals = tokio::spawn(renew(Arc::downgrade(&engine))).abort_handle();
         let ticking = tokio::spawn(tick(Arc::downgrade(&engine))).abort_handle();
         let telling = tokio::spawn(releases::tell(engine.peers.clone())).abort_handle();
-        *engine.tasks.lock() = vec![renewals, ticking, telling];
+        let accessed = (engine.drive.accessed.clone(), engine.peers.clone());
+        let accesses = tokio::spawn(accessed::tell(accessed.0, accessed.1)).abort_handle();
+        *engine.tasks.lock() = vec![renewals, ticking, telling, accesses];
         Ok(engine)
     }
 
@@ -91,6 +100,7 @@ impl Engine {
         if tokio::time::timeout(CLOSE_TIMEOUT, flushed).await.is_err() {
             tracing::warn!("written bytes were given up at close: the cluster did not take them in {CLOSE_TIMEOUT:?}");
         }
+        let _ = tokio::time::timeout(LAST_WORD, self.drive.accessed.tell(&self.peers)).await;
         let op = Op::CloseSession(proto::CloseSession {});
         let deadline = base::time::Deadline::after(Duration::from_secs(3));
         if let Err(error) = self.peers.name_until(&Credentials::default(), op, deadline).await {
@@ -120,6 +130,7 @@ impl Engine {
     /// Attributes from the leader as this mount sees them: with its own bytes that are not committed yet. For the
     /// replies of `name` that carry attributes.
     pub fn overlay(&self, attr: Attr) -> Attr {
+        let attr = self.drive.accessed.laid_over(attr);
         let Some(file) = self.drive.open.lock().get(&attr.inode).cloned() else { return attr };
         self.drive.tell(&file, Event::Seen(attr));
         self.drive.with(&file, |inner| inner.file.attr())
@@ -137,6 +148,9 @@ impl Engine {
 
     /// A change of size takes effect after every write that came before it.
     pub async fn setattr(&self, creds: &Credentials, message: SetAttr) -> Result<Attr> {
+        if message.atime_ns.is_some() || message.atime_now {
+            self.drive.accessed.forget(message.inode);
+        }
         let Some(file) = self.drive.open.lock().get(&message.inode).cloned() else {
             return attr_of(self.peers.name(creds, Op::Setattr(message)).await?);
         };
@@ -227,7 +241,8 @@ impl Engine {
         self.drive.tell(&file, event);
         let faults = self.drive.with(&file, |inner| inner.file.faults());
         let (session, seen_faults) = (self.peers.session().id, AtomicU64::new(faults));
-        self.handles.write().insert(handle, Arc::new(Handle { file: file.clone(), flags, session, seen_faults }));
+        let opened = Handle { file: file.clone(), flags, session, seen_faults, noted_ms: AtomicU64::new(0) };
+        self.handles.write().insert(handle, Arc::new(opened));
         Ok((file, handle))
     }
 
@@ -245,9 +260,33 @@ impl Engine {
         }
         let start = Instant::now();
         let data = read_at(&self.drive, &opened.file, handle, offset, length).await?;
+        if !data.is_empty() {
+            self.note_read(&opened);
+        }
         self.peers.metrics.read.since(start);
         add(&self.peers.metrics.counters.read_bytes, data.len() as u64);
         Ok(data)
+    }
+
+    /// Looked at once a second for each handle.
+    fn note_read(&self, opened: &Handle) {
+        let now = self.drive.now();
+        let looked_at_ms = opened.noted_ms.load(Ordering::Relaxed);
+        if looked_at_ms != 0 && now.mono_ms < looked_at_ms + NOTE_EVERY_MS {
+            return;
+        }
+        opened.noted_ms.store(now.mono_ms.max(1), Ordering::Relaxed);
+        let attr = self.drive.with(&opened.file, |inner| inner.file.attr());
+        if self.drive.accessed.note(&attr, now.wall_ns) {
+            self.drive.with(&opened.file, |inner| inner.file.accessed(now.wall_ns));
+        }
+    }
+
+    /// A directory or a link with these attributes was read, or a file where nobody told. Returns when, if that moved its
+    /// time of access.
+    pub fn accessed(&self, attr: &Attr) -> Option<i64> {
+        let now_ns = self.drive.now().wall_ns;
+        self.drive.accessed.note(attr, now_ns).then_some(now_ns)
     }
 
     /// The first byte at or behind `offset` that is data, or a hole: lseek(2) with SEEK_DATA, SEEK_HOLE.

@@ -1,6 +1,7 @@
 //! Carries out what open files decide: one lock around each file's state, and a task for each action that waits for
 //! somebody. Decides nothing about bytes or versions.
 
+pub mod accessed;
 pub mod append;
 pub mod engine;
 mod fetch;
@@ -22,6 +23,7 @@ use wire::proto::{Attr, Credentials};
 
 use crate::file::{Action, Event, File, Limits, Now, ReadAhead, Rounds};
 use crate::peers::Peers;
+use accessed::Accessed;
 use perform::perform;
 use returning::Returning;
 
@@ -46,6 +48,7 @@ pub struct Drive {
     freed: Notify,
     rounds: Rounds,
     returning: Returning,
+    pub accessed: Arc<Accessed>,
     start: Instant,
 }
 
@@ -71,6 +74,7 @@ pub struct Inner {
 
 impl Drive {
     pub fn new(peers: Arc<Peers>) -> Drive {
+        let atime = peers.config.atime;
         Drive {
             peers,
             open: Mutex::default(),
@@ -79,6 +83,7 @@ impl Drive {
             freed: Notify::new(),
             rounds: Rounds::default(),
             returning: Returning::default(),
+            accessed: Arc::new(Accessed::new(atime)),
             start: Instant::now(),
         }
     }

@@ -242,6 +242,11 @@ impl File {
         whole(bytes).min(whole(size))
     }
 
+    /// Reading moved the time of access.
+    pub fn accessed(&mut self, atime_ns: i64) {
+        self.attr.atime_ns = atime_ns;
+    }
+
     // ---- who writes ----
 
     /// `writer` writes from now on. What a user wrote is committed in a user's name, whoever comes after it.

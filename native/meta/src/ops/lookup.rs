@@ -34,7 +34,7 @@ pub(crate) fn getattr(tables: &Tables, op: &GetAttr) -> Result<NameReply> {
 
 pub(crate) fn readlink(tables: &Tables, op: &ReadLink) -> Result<NameReply> {
     match &tables.inode(op.inode)?.body {
-        Body::Symlink(target) => Ok(NameReply { value: target.to_vec(), ..NameReply::default() }),
+        Body::Symlink(target) => Ok(NameReply { value: target.to_vec(), ..attr_reply(tables, op.inode) }),
         _ => Err(errors::invalid(format!("inode {} is not a symbolic link", op.inode))),
     }
 }

@@ -1,5 +1,6 @@
 //! One operation, one file. Each checks everything, then changes; this file only says which is which.
 
+pub(crate) mod accessed;
 pub(crate) mod append_begin;
 pub(crate) mod bootstrap;
 pub(crate) mod chunks;
@@ -58,6 +59,7 @@ pub(crate) fn mutate(cx: &mut Context, op: &Op) -> Result<NameReply> {
         Op::AppendBegin(op) => append_begin::append_begin(cx, op),
         Op::SetXattr(op) => xattr::set(cx, op),
         Op::RemoveXattr(op) => xattr::remove(cx, op),
+        Op::Accessed(op) => accessed::accessed(cx, op),
         Op::ReleaseGrants(op) => release_grants::release_grants(cx, op),
         _ => Err(errors::unsupported("this operation as a change")),
     }
