@@ -24,6 +24,7 @@ use crate::known::KnownDirectories;
 use crate::metrics::{Counters, Operation};
 use crate::notices::Notices;
 use crate::pages::Pages;
+use crate::recent::Recent;
 
 /// At most one failure a second reaches the log; a broken cluster fails thousands of requests.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub struct Core {
     pub directories: Directories,
     pub pages: Pages,
     pub known: KnownDirectories,
+    pub recent: Recent,
     pub counters: Counters,
     pub notices: Notices,
     groups: Groups,
@@ -52,6 +54,7 @@ impl Core {
             directories: Directories::default(),
             pages: Pages::default(),
             known: KnownDirectories::default(),
+            recent: Recent::default(),
             counters: Counters::default(),
             notices: Notices::default(),
             groups,

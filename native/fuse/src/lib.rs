@@ -16,6 +16,7 @@ mod mount_point;
 mod names;
 mod notices;
 mod pages;
+mod recent;
 mod xattrs;
 
 pub use metrics::Metric;

@@ -38,13 +38,19 @@ impl Core {
             // A file handle (open_by_handle_at(2), an NFS server) of an inode that the kernel has dropped.
             return self.getattr(creds, parent).await;
         }
+        let changes = self.recent.changes();
         let attr = self.engine.lookup(&creds, parent, &name).await?;
+        self.recent.look(&attr, changes);
         Ok(self.told(attr).await)
     }
 
     pub async fn getattr(&self, creds: Credentials, inode: u64) -> Result<Attr> {
+        let changes = self.recent.changes();
         match self.engine.getattr(&creds, inode).await {
-            Ok(attr) => Ok(self.told(attr).await),
+            Ok(attr) => {
+                self.recent.look(&attr, changes);
+                Ok(self.told(attr).await)
+            }
             Err(error) => self.known.removed(inode, error),
         }
     }

@@ -1,4 +1,4 @@
-//! Extended attributes: passed on to the masters, which know the rules. Nothing is remembered here.
+//! Extended attributes: passed on to the masters, which know the rules.
 
 use base::Result;
 use wire::proto::name_request::Op;
@@ -37,12 +37,18 @@ impl Core {
         if name == NEVER_KEPT {
             return Err(base::Error::namespace(libc::EOPNOTSUPP, "security.selinux is not kept here"));
         }
+        if self.recent.lacks(inode, &name) {
+            return Err(base::Error::namespace(libc::ENODATA, "the inode has no such attribute"));
+        }
         let reply = self.engine.name(&creds, Op::GetXattr(GetXattr { inode, name })).await?;
         Answer::of(reply.value, size)
     }
 
     /// The names, each with a NUL behind it.
     pub async fn list_xattr(&self, creds: Credentials, inode: u64, size: u32) -> Result<Answer> {
+        if self.recent.has_none(inode) {
+            return Answer::of(Vec::new(), size);
+        }
         let reply = self.engine.name(&creds, Op::ListXattr(ListXattr { inode })).await?;
         Answer::of(reply.value, size)
     }
@@ -58,11 +64,15 @@ impl Core {
         if name == SYNC {
             return self.engine.sync().await;
         }
-        self.engine.name(&creds, Op::SetXattr(SetXattr { inode, name, value, flags })).await.map(drop)
+        let outcome = self.engine.name(&creds, Op::SetXattr(SetXattr { inode, name, value, flags })).await;
+        self.recent.changed();
+        outcome.map(drop)
     }
 
     pub async fn remove_xattr(&self, creds: Credentials, inode: u64, name: Vec<u8>) -> Result<()> {
-        self.engine.name(&creds, Op::RemoveXattr(RemoveXattr { inode, name })).await.map(drop)
+        let outcome = self.engine.name(&creds, Op::RemoveXattr(RemoveXattr { inode, name })).await;
+        self.recent.changed();
+        outcome.map(drop)
     }
 }
 
