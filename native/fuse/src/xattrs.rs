@@ -9,6 +9,9 @@ use crate::core::Core;
 /// A security module asks for it with every listing; what a file system over FUSE answers is not used.
 const NEVER_KEPT: &[u8] = b"security.selinux";
 
+/// The kernel asks for it before a write, to take it away. The masters do that themselves.
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// Set on any path, it syncs all of the mount: the kernel does not hand sync(2) and syncfs(2) on. `mooseng sync` does it.
 const SYNC: &[u8] = b"system.mooseng.sync";
 
@@ -37,11 +40,17 @@ impl Core {
         if name == NEVER_KEPT {
             return Err(base::Error::namespace(libc::EOPNOTSUPP, "security.selinux is not kept here"));
         }
-        if self.recent.lacks(inode, &name) {
+        if self.recent.lacks(inode, &name) || name == CAPABILITY && self.is_open_without_any(inode) {
             return Err(base::Error::namespace(libc::ENODATA, "the inode has no such attribute"));
         }
         let reply = self.engine.name(&creds, Op::GetXattr(GetXattr { inode, name })).await?;
         Answer::of(reply.value, size)
+    }
+
+    /// A write must not wait for the masters only because the kernel asks. Who asks by path has the attributes looked up
+    /// before, so it is by descriptor alone that an older answer can be had.
+    fn is_open_without_any(&self, inode: u64) -> bool {
+        self.engine.open_attr(inode).is_some_and(|attr| !attr.has_xattr)
     }
 
     /// The names, each with a NUL behind it.

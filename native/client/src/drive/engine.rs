@@ -136,6 +136,12 @@ impl Engine {
         self.drive.with(&file, |inner| inner.file.attr())
     }
 
+    /// The attributes of an inode that is open here, as of the last answer.
+    pub fn open_attr(&self, inode: u64) -> Option<Attr> {
+        let file = self.drive.open.lock().get(&inode).cloned()?;
+        Some(self.drive.with(&file, |inner| inner.file.attr()))
+    }
+
     /// How often another client was seen to have changed the content of this open inode; 0 when it is not open here.
     pub fn foreign_changes(&self, inode: u64) -> u64 {
         let file = self.drive.open.lock().get(&inode).cloned();
