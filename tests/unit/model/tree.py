@@ -11,7 +11,7 @@ ROOT = 1
 INLINE_LIMIT = 64
 READ, WRITE, SEARCH = 4, 2, 1
 SET_UID, SET_GID, STICKY = 0o4000, 0o2000, 0o1000
-NO_REPLACE, EXCHANGE = 1, 2
+NO_REPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 
 Kind = Literal["directory", "file", "symlink"]
 
@@ -188,6 +188,8 @@ class Tree:
 
     # ---- moving ----------------------------------------------------------------------------------------------------
     def rename(self, who: User, now: int, source: tuple[int, bytes], target: tuple[int, bytes], flags: int) -> int:
+        if flags & WHITEOUT:
+            raise Refused(errno.EOPNOTSUPP)  # of a later cluster level than this state has
         if flags not in (0, NO_REPLACE, EXCHANGE):
             raise Refused(errno.EINVAL)
         source_directory, moved = self.find(who, *source)
