@@ -54,7 +54,8 @@ CALLS = {
     "execve": "os.execv('./name', ['name'])",
 }
 PROGRAM = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell's background job, as this may be, ignores it
 os.chdir(sys.argv[1])
 os.mkdir('sub')
 os.symlink('name', 'link')
