@@ -36,8 +36,8 @@ def fuse_missing() -> str | None:
 
 def mounted_type(path: str | Path) -> str | None:
     """The type of the topmost file system mounted exactly at `path`, dead or alive; None when nothing is mounted there."""
-    wanted = _real(path)
-    return next((mount.kind for mount in reversed(_mounts()) if mount.path == wanted), None)
+    mount = _topmost(path)
+    return mount.kind if mount else None
 
 
 def ours() -> list[str]:
@@ -75,7 +75,7 @@ def detach(path: str | Path) -> None:
     A process of its own does it, within a time limit. Raises: OSError naming the path, when a mount stays.
     """
     for _ in range(8):
-        mount = next((mount for mount in reversed(_mounts()) if mount.path == _real(path)), None)
+        mount = _topmost(path)
         if mount is None or not mount.kind.startswith("fuse"):
             return
         try:
@@ -179,6 +179,12 @@ def _mounts() -> list[_Mount]:
             kind, source = after.split(" ")[:2]
             found.append(_Mount(_unescaped(fields[4]), kind, source, minor))
     return found
+
+
+def _topmost(path: str | Path) -> _Mount | None:
+    """What is mounted exactly at `path`, the last of several."""
+    wanted = _real(path)
+    return next((mount for mount in reversed(_mounts()) if mount.path == wanted), None)
 
 
 def _loop_devices() -> list[tuple[str, str]]:

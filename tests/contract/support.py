@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -73,3 +74,14 @@ def in_child(work: Callable[[], object]) -> int:
         except BaseException:  # noqa: BLE001 - the child never returns
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def copies_by_tools(folder: Path, rsync: str, tar: str) -> list[Path]:
+    """`folder`/tree as cp -a, rsync and tar carry it along, with these options."""
+    for command in (
+        "cp -a tree copied",
+        f"rsync {rsync} tree/ synced",
+        f"tar {tar} -cf tree.tar tree && tar {tar} -xpf tree.tar --one-top-level=tarred",
+    ):
+        subprocess.run(command, shell=True, cwd=folder, check=True)
+    return [folder / "copied", folder / "synced", folder / "tarred" / "tree"]

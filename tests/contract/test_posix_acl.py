@@ -11,7 +11,7 @@ import pytest
 
 from mooseng_py.demo.harness import Cluster
 
-from .support import as_user, refused
+from .support import as_user, copies_by_tools, refused
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 
@@ -189,17 +189,9 @@ def test_tools_carry_lists_along(folder: Path) -> None:
     (tree / "f").touch()
     setfacl(tree, "-m", "u:1234:rwx,d:u:1234:rx")
     setfacl(tree / "f", "-m", "g:77:w")
-    subprocess.run("cp -a tree copied", shell=True, cwd=folder, check=True)
-    subprocess.run("rsync -aAX tree/ synced", shell=True, cwd=folder, check=True)
-    subprocess.run(
-        "tar --acls -cf tree.tar tree && tar --acls -xpf tree.tar --one-top-level=tarred",
-        shell=True,
-        cwd=folder,
-        check=True,
-    )
-    for copy in ("copied", "synced", "tarred/tree"):
-        assert getfacl(folder / copy) == getfacl(tree), copy
-        assert getfacl(folder / copy / "f") == getfacl(tree / "f"), copy
+    for copy in copies_by_tools(folder, "-aAX", "--acls"):
+        assert getfacl(copy) == getfacl(tree), copy
+        assert getfacl(copy / "f") == getfacl(tree / "f"), copy
 
 
 def test_a_list_counts_on_another_mount_at_once(cluster: Cluster) -> None:

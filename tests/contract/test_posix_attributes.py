@@ -85,9 +85,13 @@ def test_statx_tells_when_a_file_was_made(folder: Path) -> None:
         assert born_ns <= (folder / name).stat().st_ctime_ns + 1000
 
 
-def is_relatime(path: Path) -> bool:
-    done = subprocess.run(["findmnt", "-no", "OPTIONS", "-T", str(path)], capture_output=True, text=True, check=False)
-    return "relatime" in done.stdout
+@pytest.fixture
+def relatime_folder(folder: Path, is_mooseng: bool) -> Path:
+    """`folder`, where times of access move as relatime says: a local one may be mounted otherwise, and then shows nothing."""
+    done = subprocess.run(["findmnt", "-no", "OPTIONS", "-T", str(folder)], capture_output=True, text=True, check=False)
+    if not is_mooseng and "relatime" not in done.stdout:
+        pytest.skip("the local file system is not mounted with relatime")
+    return folder
 
 
 def listed(path: Path) -> None:
@@ -104,10 +108,9 @@ def read(path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "how"), [("small", read), ("large", read), ("dir", listed), ("link", followed)])
 def test_reading_moves_the_time_of_access_once_after_a_change(
-    folder: Path, is_mooseng: bool, name: str, how: Callable[[Path], None]
+    relatime_folder: Path, name: str, how: Callable[[Path], None]
 ) -> None:
-    if not is_mooseng and not is_relatime(folder):
-        pytest.skip("the local file system is not mounted with relatime")
+    folder = relatime_folder
     (folder / "small").write_bytes(b"x" * 100)
     (folder / "large").write_bytes(b"x" * 20_000)
     (folder / "dir").mkdir()
@@ -126,9 +129,8 @@ def test_reading_moves_the_time_of_access_once_after_a_change(
     assert path.lstat().st_atime_ns == after.st_atime_ns, "not with each read"
 
 
-def test_a_date_of_access_that_is_set_stays_until_the_next_read(folder: Path, is_mooseng: bool) -> None:
-    if not is_mooseng and not is_relatime(folder):
-        pytest.skip("the local file system is not mounted with relatime")
+def test_a_date_of_access_that_is_set_stays_until_the_next_read(relatime_folder: Path) -> None:
+    folder = relatime_folder
     (folder / "f").write_bytes(b"x" * 20_000)
     (folder / "f").read_bytes()
     os.utime(folder / "f", ns=(10**18, 10**18))

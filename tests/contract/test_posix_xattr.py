@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import mooseng_py
 from mooseng_py.demo.harness import Cluster
 
-from .support import as_user, refused
+from .support import as_user, copies_by_tools, refused
 
 KIB = 1 << 10
 
@@ -159,17 +158,9 @@ def test_tools_carry_attributes_along(folder: Path) -> None:
     (tree / "f").write_bytes(b"content")
     os.setxattr(tree / "f", "user.note", b"binary \0 value")
     os.setxattr(tree, "user.dir", b"d")
-    subprocess.run("cp -a tree copied", shell=True, cwd=folder, check=True)
-    subprocess.run("rsync -aX tree/ synced", shell=True, cwd=folder, check=True)
-    subprocess.run(
-        "tar --xattrs -cf tree.tar tree && tar --xattrs -xf tree.tar --one-top-level=tarred",
-        shell=True,
-        cwd=folder,
-        check=True,
-    )
-    for copy in ("copied", "synced", "tarred/tree"):
-        assert kept(folder / copy) == {"user.dir": b"d"}, copy
-        assert kept(folder / copy / "f") == {"user.note": b"binary \0 value"}, copy
+    for copy in copies_by_tools(folder, "-aX", "--xattrs"):
+        assert kept(copy) == {"user.dir": b"d"}, copy
+        assert kept(copy / "f") == {"user.note": b"binary \0 value"}, copy
 
 
 def test_another_mount_and_a_connection_see_the_same_at_once(cluster: Cluster) -> None:

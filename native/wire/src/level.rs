@@ -46,29 +46,36 @@ pub fn asked(op: &Op) -> u32 {
     if later { LATER_FIELDS } else { crate::op::of(op).level }
 }
 
-/// Take out the fields that masters of the agreed level do not know: what they say counts from their level on only.
-pub fn fit(request: &mut NameRequest, agreed: impl FnOnce() -> u32) {
-    if !has_later_fields(request) || agreed() >= LATER_FIELDS {
-        return;
-    }
-    match &mut request.op {
-        Some(Op::Create(op)) => op.full_mode = None,
-        Some(Op::Mkdir(op)) => op.full_mode = None,
-        Some(Op::MakeNode(op)) => op.full_mode = None,
-        Some(Op::WriteInline(op)) => op.times = None,
-        Some(Op::CommitWrite(op)) => op.times = None,
-        _ => {}
-    }
+macro_rules! later_fields {
+    ($($operation:ident . $field:ident;)+) => {
+        fn has_later_fields(request: &NameRequest) -> bool {
+            match &request.op {
+                $(Some(Op::$operation(op)) => op.$field.is_some(),)+
+                _ => false,
+            }
+        }
+
+        fn take_later_fields(request: &mut NameRequest) {
+            match &mut request.op {
+                $(Some(Op::$operation(op)) => op.$field = None,)+
+                _ => {}
+            }
+        }
+    };
 }
 
-fn has_later_fields(request: &NameRequest) -> bool {
-    match &request.op {
-        Some(Op::Create(op)) => op.full_mode.is_some(),
-        Some(Op::Mkdir(op)) => op.full_mode.is_some(),
-        Some(Op::MakeNode(op)) => op.full_mode.is_some(),
-        Some(Op::WriteInline(op)) => op.times.is_some(),
-        Some(Op::CommitWrite(op)) => op.times.is_some(),
-        _ => false,
+later_fields! {
+    Create.full_mode;
+    Mkdir.full_mode;
+    MakeNode.full_mode;
+    WriteInline.times;
+    CommitWrite.times;
+}
+
+/// Take out the fields that masters of the agreed level do not know: what they say counts from their level on only.
+pub fn fit(request: &mut NameRequest, agreed: impl FnOnce() -> u32) {
+    if has_later_fields(request) && agreed() < LATER_FIELDS {
+        take_later_fields(request);
     }
 }
 

@@ -165,12 +165,7 @@ impl Engine {
         let sets_id = message.mode.is_some_and(|mode| mode & (libc::S_ISUID | libc::S_ISGID) != 0);
         let _order = if resizes || dates || sets_id { Some(file.order.lock().await) } else { None };
         if resizes || sets_id || (dates && self.drive.with(&file, |inner| inner.file.is_inline())) {
-            let before = self.drive.with(&file, |inner| inner.file.faults());
-            self.drive.flush(&file, resizes).await;
-            self.drive.with(&file, |inner| match inner.file.fault() {
-                Some(fault) if inner.file.faults() != before => Err(fault.clone()),
-                _ => Ok(()),
-            })?;
+            self.flush_file(&file, resizes).await?;
         }
         let attr = attr_of(self.peers.name(creds, Op::Setattr(message)).await?)?;
         if resizes {
@@ -276,15 +271,14 @@ impl Engine {
 
     /// Looked at once a second for each handle.
     fn note_read(&self, opened: &Handle) {
-        let now = self.drive.now();
-        let looked_at_ms = opened.noted_ms.load(Ordering::Relaxed);
-        if looked_at_ms != 0 && now.mono_ms < looked_at_ms + NOTE_EVERY_MS {
+        let (mono_ms, looked_at_ms) = (self.drive.mono_ms(), opened.noted_ms.load(Ordering::Relaxed));
+        if looked_at_ms != 0 && mono_ms < looked_at_ms + NOTE_EVERY_MS {
             return;
         }
-        opened.noted_ms.store(now.mono_ms.max(1), Ordering::Relaxed);
+        opened.noted_ms.store(mono_ms.max(1), Ordering::Relaxed);
         let attr = self.drive.with(&opened.file, |inner| inner.file.attr());
-        if self.drive.accessed.note(&attr, now.wall_ns) {
-            self.drive.with(&opened.file, |inner| inner.file.accessed(now.wall_ns));
+        if let Some(atime_ns) = self.accessed(&attr) {
+            self.drive.with(&opened.file, |inner| inner.file.accessed(atime_ns));
         }
     }
 
@@ -360,20 +354,23 @@ impl Engine {
     /// handle tells its own all the same.
     pub async fn sync(&self) -> Result<()> {
         let files: Vec<FileRef> = self.drive.open.lock().values().cloned().collect();
-        let one = |file: FileRef| async move {
-            let before = self.drive.with(&file, |inner| inner.file.faults());
-            self.drive.flush(&file, false).await;
-            self.drive.with(&file, |inner| match inner.file.fault() {
-                Some(fault) if inner.file.faults() != before => Err(fault.clone()),
-                _ => Ok(()),
-            })
-        };
+        let one = |file: FileRef| async move { self.flush_file(&file, false).await };
         let mut done = futures::stream::iter(files.into_iter().map(one)).buffer_unordered(SYNCS_AT_ONCE);
         let mut outcome = Ok(());
         while let Some(file) = done.next().await {
             outcome = outcome.and(file);
         }
         outcome
+    }
+
+    /// Everything written to the file is committed, or why not. No handle has told it by that.
+    async fn flush_file(&self, file: &FileRef, settle: bool) -> Result<()> {
+        let before = self.drive.with(file, |inner| inner.file.faults());
+        self.drive.flush(file, settle).await;
+        self.drive.with(file, |inner| match inner.file.fault() {
+            Some(fault) if inner.file.faults() != before => Err(fault.clone()),
+            _ => Ok(()),
+        })
     }
 
     /// `settle`: nothing is expected to follow soon.

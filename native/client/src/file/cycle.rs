@@ -62,6 +62,12 @@ impl Cycle {
         }
     }
 
+    /// Of what it commits; `told` by now, after `changes` writes: they may have been set since, while nothing more was
+    /// written.
+    fn times_now(&self, told: Option<Times>, changes: u64) -> Times {
+        told.filter(|_| changes == self.changes).unwrap_or(self.times)
+    }
+
     /// Whether something is under way that may raise the data version.
     pub fn is_changing(&self) -> bool {
         self.is_committing() || self.writing_inline
@@ -166,8 +172,7 @@ impl File {
         if let Some((start, end)) = inline.sending.front().copied() {
             cycle.writing_inline = true;
             let data = inline.content[start as usize..end as usize].to_vec();
-            let current = self.changes == cycle.changes;
-            let times = self.times.filter(|_| current).unwrap_or(cycle.times);
+            let times = cycle.times_now(self.times, self.changes);
             out.push(Action::WriteInline { offset: start, data, times });
             return;
         }
@@ -317,11 +322,6 @@ impl File {
 
     // ---- committing ----
 
-    /// Of what the cycle commits: they may have been set since, while nothing more was written.
-    fn times_of(&self, cycle: &Cycle) -> Times {
-        self.times.filter(|_| self.changes == cycle.changes).unwrap_or(cycle.times)
-    }
-
     fn commit(&mut self, out: &mut Vec<Action>) {
         let Some(mut cycle) = self.cycle.take() else { return };
         cycle.stage = Stage::Committing;
@@ -333,7 +333,7 @@ impl File {
             ChunkStored { index: *index, chunk_id: id, stored_bytes: writer.stored_bytes(), version, settled }
         });
         let version = self.convert.as_ref().and_then(|convert| convert.version);
-        let times = self.times_of(&cycle);
+        let times = cycle.times_now(self.times, self.changes);
         let request = CommitWrite {
             inode: self.inode,
             size: self.end_of(cycle.seq),
