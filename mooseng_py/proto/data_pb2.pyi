@@ -1,11 +1,19 @@
 from mooseng_py.proto import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Fill(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FILL_HOLE: _ClassVar[Fill]
+    FILL_PROMISE: _ClassVar[Fill]
+FILL_HOLE: Fill
+FILL_PROMISE: Fill
 
 class ChunkWrite(_message.Message):
     __slots__ = ("chunk", "offset", "length", "crcs", "create", "chain", "sync", "writer", "round")
@@ -28,6 +36,26 @@ class ChunkWrite(_message.Message):
     writer: int
     round: int
     def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crcs: _Optional[bytes] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., sync: _Optional[bool] = ..., writer: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+
+class ChunkFill(_message.Message):
+    __slots__ = ("chunk", "offset", "length", "fill", "create", "chain", "writer", "round")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    CREATE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    chunk: _common_pb2.ChunkRef
+    offset: int
+    length: int
+    fill: Fill
+    create: bool
+    chain: _containers.RepeatedCompositeFieldContainer[_common_pb2.Replica]
+    writer: int
+    round: int
+    def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., fill: _Optional[_Union[Fill, str]] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., writer: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
 class ChunkTrim(_message.Message):
     __slots__ = ("chunk", "length", "chain")

@@ -27,7 +27,7 @@ counters! {
     reads, read_bytes, syncs,
     /// Table syncs before overwriting stable blocks.
     barriers,
-    trims,
+    trims, fills,
     /// Version advances.
     advances,
     created, deleted, copied,

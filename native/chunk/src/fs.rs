@@ -19,6 +19,9 @@ use crate::sim::{Mount, SimFile};
 /// Too short, and a restart finds its own predecessor; too long, and a real conflict is reported late.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Zeros written at a time where a range of them has to be written.
+const ZEROS_AT_ONCE: u64 = 1 << 20;
+
 /// What a file system says about its room, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Statvfs {
@@ -220,6 +223,26 @@ impl FileHandle {
             #[cfg(any(test, feature = "sim"))]
             FileHandle::Simulated(file) => file.punch_hole(from, length),
         }
+    }
+
+    /// Make a range zeros that take their space. Where the file system cannot do it by itself, they are written.
+    pub fn zero_range(&self, from: u64, length: u64) -> io::Result<()> {
+        match self {
+            FileHandle::Real(file) => match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, length) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                done => return done.map_err(io::Error::from),
+            },
+            #[cfg(any(test, feature = "sim"))]
+            FileHandle::Simulated(_) => {}
+        }
+        let zeros = vec![0; length.min(ZEROS_AT_ONCE) as usize];
+        let mut at = from;
+        while at < from + length {
+            let step = zeros.len().min((from + length - at) as usize);
+            self.pwrite(&zeros[..step], at)?;
+            at += step as u64;
+        }
+        Ok(())
     }
 
     /// fdatasync: the bytes and what is needed to read them.

@@ -11,6 +11,7 @@ mod copy;
 mod counters;
 mod disk;
 mod env;
+mod fill;
 mod free;
 mod fs;
 mod history;
@@ -40,6 +41,6 @@ pub use env::Env;
 pub use history::Memory;
 pub use store::Store;
 pub use types::{
-    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskCondition, DiskInfo, ScrubCursor, Sender,
+    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DirectIo, DiskCondition, DiskInfo, Fill, ScrubCursor, Sender,
     StoreConfig,
 };

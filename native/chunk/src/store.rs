@@ -19,7 +19,8 @@ use crate::env::Env;
 use crate::open::{Place, open_places, read_cluster_id, scan_all};
 use crate::slot::{Origin, Shared, Slot, check_first_version, missing};
 use crate::types::{
-    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskCondition, DiskInfo, ScrubCursor, Sender, StoreConfig,
+    BadBlock, BlockRead, ChunkEntry, ChunkMap, ChunkRef, DiskCondition, DiskInfo, Fill, ScrubCursor, Sender,
+    StoreConfig,
 };
 use crate::write::{check_span, verify};
 
@@ -106,14 +107,17 @@ impl Store {
     }
 
     fn put(&self, chunk: ChunkRef, sender: Sender, offset: u32, data: &[u8], crcs: &[u8], create: bool) -> Result<u32> {
+        self.change(chunk, create, |slot| slot.write(chunk, sender, offset, data, crcs))
+    }
+
+    fn change(&self, chunk: ChunkRef, create: bool, act: impl Fn(&Arc<Slot>) -> Result<u32>) -> Result<u32> {
         loop {
             let slot = match self.inner.find(chunk.id) {
                 Some(slot) => slot,
                 None if create => self.inner.create(chunk)?,
                 None => return Err(missing(chunk.id)),
             };
-            let written = slot.check_current().and_then(|()| slot.write(chunk, sender, offset, data, crcs));
-            match written {
+            match slot.check_current().and_then(|()| act(&slot)) {
                 Err(error) if error.errno == libc::ENOENT && create && slot.is_gone() => continue,
                 Err(error) => {
                     self.inner.drop_unborn(&slot);
@@ -136,6 +140,20 @@ impl Store {
             slot.sync()?;
             Ok(slot.stored_bytes())
         })
+    }
+
+    /// Make a span a hole, or promise its space: ENOSPC where there is none. Ordered and refused as a write is.
+    pub fn fill(
+        &self,
+        chunk: ChunkRef,
+        sender: Sender,
+        offset: u32,
+        length: u32,
+        fill: Fill,
+        create: bool,
+    ) -> Result<u32> {
+        check_span(chunk.id, offset, length as usize)?;
+        self.change(chunk, create, |slot| slot.fill(chunk, sender, offset, length, fill))
     }
 
     /// Zero every byte from `length` on, durably.

@@ -20,6 +20,15 @@ pub struct Sender {
     pub round: u32,
 }
 
+/// What becomes of a span without bytes that a writer sends. Source: fallocate(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Its bytes are zeros; whole blocks are absent, and their space is free.
+    Hole,
+    /// Blocks that nobody wrote are there, as zeros that take space; the others stay as they are.
+    Promise,
+}
+
 /// Whether long aligned writes bypass the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DirectIo {

@@ -12,6 +12,7 @@ use base::{Buffer, Error, Result};
 
 use crate::counters::add;
 use crate::layout::{BlockState, Entry, PAGE_ENTRIES, entry_offset};
+use crate::read::zero_crc;
 use crate::slot::{Control, Files, Slot, missing, read_up_to};
 use crate::types::{ChunkRef, Sender};
 
@@ -44,11 +45,18 @@ pub(crate) fn verify(chunk: u64, offset: u32, data: &[u8], crcs: &[u8]) -> Resul
     })
 }
 
+/// What the whole blocks of a write are made of.
+enum Body<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes, which the file system makes by itself.
+    Zeros(usize),
+}
+
 /// A write cut at block boundaries: up to one composed block before and behind the whole blocks of the data.
-struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     blocks: Range<usize>,
     head: Option<Buffer>,
-    body: &'a [u8],
+    body: Body<'a>,
     tail: Option<Buffer>,
     /// New CRC and state of each block.
     entries: Vec<(BlockState, u32)>,
@@ -56,6 +64,13 @@ struct Plan<'a> {
     overwrites: bool,
     /// An absent block is among them: the file system has to allocate.
     allocates: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn of(blocks: Range<usize>, body: Body<'a>) -> Plan<'a> {
+        let entries = Vec::with_capacity(blocks.len());
+        Plan { blocks, head: None, body, tail: None, entries, overwrites: false, allocates: false }
+    }
 }
 
 impl Slot {
@@ -83,20 +98,26 @@ impl Slot {
         }
         let files = self.files()?;
         let plan = self.plan(&files, offset, data, crcs)?;
-        let allocated = (plan.blocks.len() * BLOCK_BYTES) as u64;
-        let _room = plan.allocates.then(|| self.disk.claim(allocated)).transpose()?;
-        // Also when it fails from here on: then nobody knows which of its bytes are here.
-        self.rounds.note(sender);
-        self.mark_dirty(&mut control, &files)?;
-        self.carry_out(&mut control, &files, &plan)?;
-        self.set_born();
+        self.put(&mut control, &files, sender, &plan)?;
         let counting = self.counting();
         add(&counting.writes, 1);
         add(&counting.write_bytes, data.len() as u64);
         Ok(self.stored_bytes())
     }
 
-    fn check_write(&self, chunk: ChunkRef, sender: Sender) -> Result<()> {
+    /// Under the lock that orders all writes of the chunk.
+    pub(crate) fn put(&self, control: &mut Control, files: &Files, sender: Sender, plan: &Plan) -> Result<()> {
+        let allocated = (plan.blocks.len() * BLOCK_BYTES) as u64;
+        let _room = plan.allocates.then(|| self.disk.claim(allocated)).transpose()?;
+        // Also when it fails from here on: then nobody knows which of its bytes are here.
+        self.rounds.note(sender);
+        self.mark_dirty(control, files)?;
+        self.carry_out(control, files, plan)?;
+        self.set_born();
+        Ok(())
+    }
+
+    pub(crate) fn check_write(&self, chunk: ChunkRef, sender: Sender) -> Result<()> {
         self.check_version(chunk)?;
         self.rounds.check(self.id, sender)
     }
@@ -105,7 +126,7 @@ impl Slot {
         self.state().read().as_ref().map(|loaded| loaded.files.clone()).ok_or_else(|| missing(self.id))
     }
 
-    fn plan<'a>(&self, files: &Files, offset: u32, data: &'a [u8], crcs: &[u8]) -> Result<Plan<'a>> {
+    pub(crate) fn plan<'a>(&self, files: &Files, offset: u32, data: &'a [u8], crcs: &[u8]) -> Result<Plan<'a>> {
         let start = offset as usize;
         let end = start + data.len();
         let blocks = blocks_of(offset, data.len());
@@ -126,25 +147,27 @@ impl Slot {
         };
         let head = compose(blocks.start, start % BLOCK_BYTES, head)?;
         let tail = compose(blocks.end - 1, 0, tail)?;
-        let mut plan = Plan {
-            entries: Vec::with_capacity(blocks.len()),
-            blocks,
-            head,
-            body,
-            tail,
-            overwrites: false,
-            allocates: false,
-        };
+        let last = blocks.end - 1;
+        let crcs = blocks.clone().zip(crcs.chunks_exact(4)).map(|(block, crc)| match (&head, &tail) {
+            (Some(head), _) if block == blocks.start => crc32c(head),
+            (_, Some(tail)) if block == last => crc32c(tail),
+            // A whole block's CRC was verified as it came: the same number is stored.
+            _ => u32::from_le_bytes(std::array::from_fn(|i| crc[i])),
+        });
+        let crcs: Vec<u32> = crcs.collect();
+        self.with_entries(Plan { head, tail, ..Plan::of(blocks, Body::Bytes(body)) }, crcs)
+    }
+
+    /// Zeros that take space in whole blocks.
+    pub(crate) fn plan_zeros(&self, blocks: Range<usize>) -> Result<Plan<'static>> {
+        let count = blocks.len();
+        self.with_entries(Plan::of(blocks, Body::Zeros(count * BLOCK_BYTES)), vec![zero_crc(); count])
+    }
+
+    fn with_entries<'a>(&self, mut plan: Plan<'a>, crcs: Vec<u32>) -> Result<Plan<'a>> {
         let state = self.state().read();
         let Some(loaded) = state.as_ref() else { return Err(missing(self.id)) };
-        let last = plan.blocks.end - 1;
-        for (block, crc) in plan.blocks.clone().zip(crcs.chunks_exact(4)) {
-            // A whole block's CRC was verified as it came: the same number is stored.
-            let crc = match (&plan.head, &plan.tail) {
-                (Some(head), _) if block == plan.blocks.start => crc32c(head),
-                (_, Some(tail)) if block == last => crc32c(tail),
-                _ => u32::from_le_bytes(std::array::from_fn(|i| crc[i])),
-            };
+        for (block, crc) in plan.blocks.clone().zip(crcs) {
             let state = match loaded.table.get(block) {
                 Entry::Good(BlockState::Absent, _) => {
                     plan.allocates = true;
@@ -225,8 +248,13 @@ impl Slot {
             put(head, block)?;
             block += 1;
         }
-        if !plan.body.is_empty() {
-            self.put_body(files, plan.body, block)?;
+        match plan.body {
+            Body::Bytes([]) => {}
+            Body::Bytes(body) => self.put_body(files, body, block)?,
+            Body::Zeros(count) => {
+                let zeroed = self.put_zeros(&files.data, (block * BLOCK_BYTES) as u64, count as u64);
+                zeroed.map_err(|error| self.data_error(&error))?;
+            }
         }
         if let Some(tail) = &plan.tail {
             put(tail, plan.blocks.end - 1)?;

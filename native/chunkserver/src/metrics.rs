@@ -9,6 +9,7 @@ pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Write,
+    Fill,
     Trim,
     Sync,
     Read,
@@ -16,8 +17,14 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [(Op, &'static str); 5] =
-        [(Op::Write, "write"), (Op::Trim, "trim"), (Op::Sync, "sync"), (Op::Read, "read"), (Op::Map, "map")];
+    const ALL: [(Op, &'static str); 6] = [
+        (Op::Write, "write"),
+        (Op::Fill, "fill"),
+        (Op::Trim, "trim"),
+        (Op::Sync, "sync"),
+        (Op::Read, "read"),
+        (Op::Map, "map"),
+    ];
 }
 
 #[derive(Default)]
@@ -30,7 +37,7 @@ struct OpCounter {
 
 #[derive(Default)]
 pub struct Metrics {
-    ops: [OpCounter; 5],
+    ops: [OpCounter; 6],
     pub read_bytes: AtomicU64,
     pub written_bytes: AtomicU64,
     pub bad_blocks_read: AtomicU64,

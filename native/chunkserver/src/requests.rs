@@ -10,8 +10,8 @@ use prost::Message;
 use wire::budget::OUTSIDE;
 use wire::frame::MAX_FRAME_PAYLOAD_BYTES as MAX_REPLY;
 use wire::proto::{
-    ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
-    ChunkWriteReply, Hello, Replica, Role, Stamp,
+    ChunkFill, ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
+    ChunkWriteReply, Fill, Hello, Replica, Role, Stamp,
 };
 use wire::service::Budgets;
 use wire::{Handler, Method, Peer, Request, Response, Weight};
@@ -31,7 +31,7 @@ const SHORT_READ_BYTES: u32 = 64 << 10;
 /// The longest message of a request: checksums of 257 pieces and a chain of long addresses.
 const MAX_REQUEST_BYTES: usize = 8 << 10;
 
-/// What says how many servers are behind this one in `ChunkWrite`, without its checksums.
+/// What says how many servers are behind this one in `ChunkWrite`, without its checksums, and in `ChunkFill`.
 #[derive(Clone, PartialEq, Message)]
 struct ChainOnly {
     #[prost(message, repeated, tag = "6")]
@@ -43,7 +43,7 @@ fn weigh(method: u16, message: &[u8], from_chain: bool) -> Weight {
     let is = |wanted: Method| method == wanted as u16;
     let rank = match from_chain {
         // Copies are read by who holds nothing here.
-        true if !is(Method::ChunkWrite) => 0,
+        true if !is(Method::ChunkWrite) && !is(Method::ChunkFill) => 0,
         true => ChainOnly::decode(message).map_or(OUTSIDE, |only| only.chain.len().min(OUTSIDE)),
         false => OUTSIDE,
     };
@@ -79,6 +79,7 @@ impl Handler for Node {
         let started = Instant::now();
         let (op, outcome) = match request.method {
             Method::ChunkWrite => (Op::Write, write(&self, &opened, request).await),
+            Method::ChunkFill => (Op::Fill, fill(&self, &opened, request).await),
             Method::ChunkTrim => (Op::Trim, trim(&self, &opened, request).await),
             Method::ChunkSync => (Op::Sync, sync(&self, &opened, request).await),
             Method::ChunkRead => (Op::Read, read(&self, &opened, request).await),
@@ -159,6 +160,50 @@ async fn write_here(
         opened.sync(node, chunk).await.map_err(|error| outcome::own(error, node.server_id()))?;
     }
     Ok(stamp(node, stored_bytes))
+}
+
+/// A hole goes here and down the chain at once, as bytes do: the first copy lacks nothing that another shows. A promise
+/// goes down first: where it is refused, the first copy, which the others are made like, is as it was.
+async fn fill(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {
+    let message: ChunkFill = request.decode()?;
+    let fill = match Fill::try_from(message.fill) {
+        Ok(Fill::Hole) => chunk::Fill::Hole,
+        Ok(Fill::Promise) => chunk::Fill::Promise,
+        Err(_) => return Err(invalid(format!("{} is no way to fill a span", message.fill))),
+    };
+    let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
+    if message.length == 0 || end > CHUNK_BYTES {
+        return Err(invalid(format!("{} bytes at {start} are not within a chunk", message.length)));
+    }
+    check_chain(&message.chain, node.server_id())?;
+    let chunk = chunk_ref(message.chunk)?;
+    let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
+    let sender = chunk::Sender { writer: message.writer, round: message.round };
+    opened.store.check_sender(chunk.id, sender)?;
+
+    let (offset, length, create) = (message.offset, message.length, message.create);
+    let own = async {
+        let store = opened.store.clone();
+        let filled = node.stable.run(move || store.fill(chunk, sender, offset, length, fill, create)).await;
+        if filled.as_ref().is_err_and(|error| error.kind == ErrorKind::Integrity) {
+            found_bad(node, chunk);
+        }
+        let stored_bytes = filled.map_err(|error| outcome::own(error, node.server_id()))?;
+        opened.unsynced.lock().insert(chunk.id);
+        Ok(stamp(node, stored_bytes))
+    };
+    let chain = message.chain.clone();
+    let downstream = opened.chain.forward(Method::ChunkFill, &chain, None, |chain| ChunkFill { chain, ..message });
+    let (own, downstream) = match fill {
+        chunk::Fill::Hole => tokio::join!(own, downstream),
+        chunk::Fill::Promise => {
+            let downstream = downstream.await;
+            (if downstream.is_ok() { own.await } else { Ok(stamp(node, 0)) }, downstream)
+        }
+    };
+    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
+    let stamps = outcome::merge(own, downstream)?;
+    Ok((&ChunkWriteReply { stamps }).into())
 }
 
 async fn trim(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {

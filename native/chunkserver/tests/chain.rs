@@ -9,7 +9,7 @@ use base::ErrorKind;
 use chunkserver::ChunkServerConfig;
 use support::*;
 use wire::Method;
-use wire::proto::ChunkWrite;
+use wire::proto::{ChunkFill, ChunkWrite, Fill};
 
 fn new_chunk(id: u64, data: &[u8], chain: Vec<wire::proto::Replica>) -> Write<'_> {
     Write { chunk: chunk(id, 1), offset: 0, data, create: true, chain, sync: false }
@@ -52,6 +52,78 @@ async fn a_trim_zeroes_the_tail_on_every_copy() {
         assert_eq!(bytes[..5000], data[..5000]);
         assert!(bytes[5000..].iter().all(|byte| *byte == 0));
     }
+}
+
+async fn fill(link: &wire::Link, message: &ChunkFill) -> base::Result<Vec<wire::proto::Stamp>> {
+    let reply = link.call(Method::ChunkFill, message, None, deadline()).await?;
+    Ok(reply.decode::<wire::proto::ChunkWriteReply>()?.stamps)
+}
+
+/// Of chunk 7 at its first version.
+fn filled(fill: Fill, offset: u32, length: u32, chain: Vec<wire::proto::Replica>) -> ChunkFill {
+    let (chunk, fill) = (chunk(7, 1), fill.into());
+    ChunkFill { chunk, offset, length, fill, create: false, chain, writer: 0, round: 0 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holes_and_promises_are_the_same_on_every_copy() {
+    let servers = [Running::start(1).await, Running::start(2).await, Running::start(3).await];
+    let chain = vec![servers[1].replica(), servers[2].replica()];
+    let data = pattern(1 << 20, 1);
+    write(&servers[0].link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    let hole = fill(&servers[0].link, &filled(Fill::Hole, 1000, 500_000, chain.clone())).await.unwrap();
+    assert_eq!(hole.iter().map(|stamp| stamp.server_id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(hole.iter().all(|stamp| stamp.stored_bytes < 600_000), "{hole:?}");
+    let promise = fill(&servers[0].link, &filled(Fill::Promise, 0, 64 << 20, chain)).await.unwrap();
+    assert!(promise.iter().all(|stamp| stamp.stored_bytes == 64 << 20), "{promise:?}");
+    let mut expected = data;
+    expected[1000..501_000].fill(0);
+    let mut maps = Vec::new();
+    for server in &servers {
+        assert_eq!(read(&server.link, chunk(7, 1), 0, 1 << 20).await.unwrap(), expected);
+        maps.push(map(&server.link, chunk(7, 1), false).await.unwrap());
+        assert_eq!(server.metric("mooseng_chunkserver_ops_total", "fill"), 2.0);
+    }
+    assert!(maps.iter().all(|other| *other == maps[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promise_that_one_server_has_no_room_for_leaves_the_first_copy_as_it_was() {
+    let disk = SmallDisk::mount(24);
+    let full = chunkserver::ChunkServer::start(ChunkServerConfig { reserve_bytes: 0, ..config(2, disk.path()) }).await;
+    let full = full.unwrap();
+    let head = Running::start(1).await;
+    let chain = vec![wire::proto::Replica { server_id: 2, address: full.address() }];
+    let data = pattern(9000, 1);
+    write(&head.link, new_chunk(7, &data, chain.clone())).await.unwrap();
+    let before = map(&head.link, chunk(7, 1), false).await.unwrap();
+    let error = fill(&head.link, &filled(Fill::Promise, 0, 64 << 20, chain)).await.unwrap_err();
+    assert_eq!((error.errno, &error.failed_servers[..]), (libc::ENOSPC, &[2][..]), "{error}");
+    assert_eq!(map(&head.link, chunk(7, 1), false).await.unwrap(), before);
+    full.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_fills_are_refused_and_change_nothing() {
+    let server = Running::start(1).await;
+    let good = filled(Fill::Hole, 0, 100, vec![]);
+    for bad in [
+        ChunkFill { length: 0, ..good.clone() },
+        ChunkFill { length: u32::MAX, ..good.clone() },
+        ChunkFill { offset: u32::MAX, ..good.clone() },
+        ChunkFill { offset: (64 << 20) - 99, ..good.clone() },
+        ChunkFill { fill: 7, ..good.clone() },
+        ChunkFill { fill: -1, ..good.clone() },
+        ChunkFill { chunk: None, ..good.clone() },
+        ChunkFill { chain: vec![server.replica()], ..good.clone() },
+    ] {
+        let error = fill(&server.link, &bad).await.unwrap_err();
+        assert_eq!(error.errno, libc::EINVAL, "{error}");
+    }
+    assert_eq!(fill(&server.link, &good).await.unwrap_err().errno, libc::ENOENT);
+    let made = fill(&server.link, &ChunkFill { create: true, ..good }).await.unwrap();
+    assert_eq!(made[0].stored_bytes, 0);
+    assert_eq!(read(&server.link, chunk(7, 1), 0, 100).await.unwrap(), [0; 100]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ mod peers;
 pub use config::{ClientConfig, NUMBERS};
 pub use drive::ReadData;
 pub use drive::accessed::AccessTimes;
+pub use drive::allocate::Allocate;
 pub use drive::engine::{Engine, OpenFlags};
 pub use metrics::Metric;
 pub use wire::proto::{Attr, Create, Credentials, NameReply, SetAttr, name_request};

@@ -125,7 +125,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (locks, fallocate, ioctl, poll, bmap, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
+    /// What is not here (locks, ioctl, poll, bmap, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
     /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
         match request.operation {
@@ -152,6 +152,9 @@ impl FileSystem for Adapter {
                 self.tmpfile(&request, Mode { full: mode, umask }, flags, reply);
             }
             Asked::Lseek { handle, offset, whence } => self.lseek(&request, handle, offset, whence, reply),
+            Asked::Fallocate { handle, offset, length, mode } => {
+                self.fallocate(&request, handle, (offset, length), mode, reply);
+            }
             Asked::Statx { .. } => self.statx(&request, reply),
             Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
@@ -287,6 +290,12 @@ impl Adapter {
             Ok(offset) => reply.lseek(offset),
             Err(errno) => reply.error(errno),
         });
+    }
+
+    fn fallocate(&self, request: &Request<'_>, handle: u64, span: (u64, u64), mode: i32, reply: Replier) {
+        let (core, creds) = (self.core.clone(), self.core.creds(request));
+        let work = async move { core.allocate(creds, handle, span, mode).await };
+        self.core.run(Operation::Fallocate, request.pid, reply, work, empty);
     }
 
     fn statx(&self, request: &Request<'_>, reply: Replier) {

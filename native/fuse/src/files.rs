@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use base::{Buffer, Error, Result};
-use client::ReadData;
+use client::{Allocate, ReadData};
 use kernel::abi::fopen;
 use parking_lot::Mutex;
 use wire::proto::{Attr, Create, Credentials, FileKind};
@@ -130,6 +130,24 @@ impl Core {
         Ok(found.cast_signed())
     }
 
+    /// fallocate(2). `mode`: of that call.
+    pub async fn allocate(
+        &self,
+        creds: Credentials,
+        handle: u64,
+        (offset, length): (u64, u64),
+        mode: i32,
+    ) -> Result<()> {
+        let file = self.files.get(handle)?;
+        let what = allocation(mode)?;
+        self.engine.written_by(file.handle, &creds)?;
+        self.engine.allocate(file.handle, offset, length, what).await?;
+        if let Allocate::Promise { grows: true } | Allocate::Zeros { grows: true } = what {
+            self.pages.wrote(file.inode, offset + length);
+        }
+        Ok(())
+    }
+
     /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2). Without a
     /// writer it is a page of a mapping: that has its place, and its handle, with its flags, is only a guess of the kernel.
     pub async fn write(
@@ -219,6 +237,17 @@ fn create_message(parent: u64, name: Vec<u8>, mode: Mode, flags: i32) -> Create 
     }
 }
 
+/// EOPNOTSUPP: collapsing and inserting ranges, which would move bytes between chunks, and whatever came later.
+fn allocation(mode: i32) -> Result<Allocate> {
+    let grows = mode & libc::FALLOC_FL_KEEP_SIZE == 0;
+    match mode & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => Ok(Allocate::Promise { grows }),
+        libc::FALLOC_FL_PUNCH_HOLE if !grows => Ok(Allocate::Hole),
+        libc::FALLOC_FL_ZERO_RANGE => Ok(Allocate::Zeros { grows }),
+        _ => Err(Error::namespace(libc::EOPNOTSUPP, format!("fallocate with mode {mode:#x} is not supported"))),
+    }
+}
+
 fn reads(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_WRONLY
 }
@@ -247,6 +276,19 @@ fn cache_flags(flags: i32, keep: bool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_of_fallocate_that_move_bytes_or_that_nobody_knows_are_refused() {
+        let (keep, hole, zero) = (libc::FALLOC_FL_KEEP_SIZE, libc::FALLOC_FL_PUNCH_HOLE, libc::FALLOC_FL_ZERO_RANGE);
+        assert_eq!(allocation(0), Ok(Allocate::Promise { grows: true }));
+        assert_eq!(allocation(keep), Ok(Allocate::Promise { grows: false }));
+        assert_eq!(allocation(keep | hole), Ok(Allocate::Hole));
+        assert_eq!(allocation(zero), Ok(Allocate::Zeros { grows: true }));
+        assert_eq!(allocation(zero | keep), Ok(Allocate::Zeros { grows: false }));
+        for mode in [hole, hole | zero | keep, libc::FALLOC_FL_COLLAPSE_RANGE, libc::FALLOC_FL_INSERT_RANGE, 1 << 20] {
+            assert_eq!(allocation(mode).map_err(|error| error.errno), Err(libc::EOPNOTSUPP), "{mode:#x}");
+        }
+    }
 
     #[test]
     fn only_handles_that_cannot_write_skip_the_flush() {

@@ -36,20 +36,37 @@ struct Effect {
     /// Its own client sees it from here on.
     taken: Option<Time>,
     from: u64,
-    /// Of a write; cuts make zeros from `from` on.
+    /// Of a write or a hole; cuts make zeros from `from` on.
     until: Option<u64>,
+    is_hole: bool,
 }
 
 impl Effect {
     fn new(client: u32, file: u64, from: u64, until: Option<u64>, now: Time) -> Effect {
-        Effect { file, client, begin: now, end: None, over: None, unheard: None, taken: None, from, until }
+        Effect {
+            file,
+            client,
+            begin: now,
+            end: None,
+            over: None,
+            unheard: None,
+            taken: None,
+            from,
+            until,
+            is_hole: false,
+        }
     }
 
     fn value(&self, id: EffectId, grain: u64) -> Value {
         match self.until {
+            _ if self.is_hole => Value::Zero,
             Some(_) => Value::Of { effect: id as u32, place: (grain - self.from / GRAIN) as u32 },
             None => Value::Zero,
         }
+    }
+
+    fn makes_zeros(&self) -> bool {
+        self.is_hole || self.until.is_none()
     }
 
     /// Nothing is known of its end.
@@ -108,6 +125,11 @@ impl Register {
 
     pub fn begin_write(&mut self, client: u32, file: u64, (offset, length): (u64, u64), now: Time) -> EffectId {
         self.push(Effect::new(client, file, offset, Some(offset + length), now))
+    }
+
+    pub fn begin_hole(&mut self, client: u32, file: u64, (offset, length): (u64, u64), now: Time) -> EffectId {
+        let effect = Effect::new(client, file, offset, Some(offset + length), now);
+        self.push(Effect { is_hole: true, ..effect })
     }
 
     /// Zeros from `size` on, as a cut or a growth makes them.
@@ -228,7 +250,7 @@ impl Register {
             }
             Value::Zero => {
                 hidden = here().find(|(id, effect)| visible(*id, effect)).map(|(id, _)| id);
-                let cuts = here().filter(|(_, effect)| effect.until.is_none() && effect.begin <= read.end);
+                let cuts = here().filter(|(_, effect)| effect.makes_zeros() && effect.begin <= read.end);
                 if hidden.is_none() || cuts.into_iter().any(|(id, effect)| overwrites(id, effect).is_none()) {
                     return Ok(());
                 }

@@ -9,7 +9,7 @@ use base::{Error, ErrorKind, Reason, Result, crc};
 use chunk::sim::{SimDisk, SimImage};
 use chunk::{ChunkMap, ChunkRef, Memory, Sender, Store, StoreConfig};
 use chunkserver::outcome;
-use wire::proto::{ChunkWrite, DiskStatus, Position, Replica, Stamp};
+use wire::proto::{ChunkFill, ChunkWrite, DiskStatus, Fill, Position, Replica, Stamp};
 
 use crate::client_side::{Call, ClientStep};
 use crate::leader::{LeaderStep, TaskId};
@@ -34,6 +34,7 @@ pub struct Failure {
 #[derive(Clone, Debug)]
 pub enum Question {
     Write { message: ChunkWrite, data: Arc<Vec<u8>> },
+    Fill { message: ChunkFill },
     Trim { chunk: ChunkRef, length: u32, chain: Vec<Replica> },
     Sync { chunk: ChunkRef, boot: u64 },
     Read { chunk: ChunkRef, offset: u32, length: u32 },
@@ -88,9 +89,16 @@ pub enum ServerStep {
 }
 
 enum Pending {
-    Chain { own: Result<Stamp>, next: u32, chain: Vec<u32>, reply: ReplyTo, turn: Option<Turn> },
+    Chain { own: Own, next: u32, chain: Vec<u32>, reply: ReplyTo, turn: Option<Turn> },
     CopyMap { chunk: ChunkRef, source: usize, reply: ReplyTo },
     CopyBlocks { chunk: ChunkRef, digest: u32, reply: ReplyTo },
+}
+
+/// This server's part in a change that others behind it carry out too.
+enum Own {
+    Done(Result<Stamp>),
+    /// A promise, which comes last here.
+    Promise(ChunkFill),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -311,6 +319,10 @@ impl World {
                 let start = u64::from(message.offset);
                 message.chunk.map(|chunk| (chunk.id, start, start + u64::from(message.length)))
             }
+            Question::Fill { message } => {
+                let start = u64::from(message.offset);
+                message.chunk.map(|chunk| (chunk.id, start, start + u64::from(message.length)))
+            }
             Question::Trim { chunk, length, .. } => Some((chunk.id, u64::from(*length), CHUNK_BYTES)),
             _ => None,
         };
@@ -371,23 +383,21 @@ impl World {
                 self.servers[id].rotten.remove(&chunk.id);
                 Ok(Answer::Stored(0))
             }
-            Question::Write { .. } | Question::Trim { .. } | Question::Copy { .. } => {
+            Question::Write { .. } | Question::Fill { .. } | Question::Trim { .. } | Question::Copy { .. } => {
                 Err(Error::unavailable("not here"))
             }
         }
     }
 
-    /// A write or trim: here, then at the next of its chain, under one turn of the head.
+    /// A write, fill or trim: here, then at the next of its chain, under one turn of the head.
     fn change(&mut self, id: usize, what: Question, reply: ReplyTo, turn: Option<Turn>) {
         let server = &self.servers[id];
         let Some(store) = server.store() else { return };
         let mut found = None;
         let (own, next) = match &what {
             Question::Write { message, data } => {
-                let chunk = message
-                    .chunk
-                    .map_or(ChunkRef { id: 0, version: 0 }, |chunk| ChunkRef { id: chunk.id, version: chunk.version });
-                let sender = Sender { writer: message.writer, round: message.round };
+                let (chunk, sender) =
+                    (chunk_of(message.chunk), Sender { writer: message.writer, round: message.round });
                 if let Err(error) = store.check_sender(chunk.id, sender) {
                     self.give_turn(id, turn);
                     return self.answer(id, reply, Err(Failure { error, answered: true }));
@@ -397,30 +407,49 @@ impl World {
                     found = Some((chunk, error.clone()));
                 }
                 let chain = message.chain.clone();
-                let rest = chain.iter().skip(1).cloned().collect();
-                let onward = ChunkWrite { chain: rest, ..message.clone() };
-                (own, (chain, Question::Write { message: onward, data: data.clone() }))
+                let onward = ChunkWrite { chain: rest(&chain), ..message.clone() };
+                (Some(own), (chain, Question::Write { message: onward, data: data.clone() }))
+            }
+            Question::Fill { message } => {
+                let (chunk, sender) =
+                    (chunk_of(message.chunk), Sender { writer: message.writer, round: message.round });
+                if let Err(error) = store.check_sender(chunk.id, sender) {
+                    self.give_turn(id, turn);
+                    return self.answer(id, reply, Err(Failure { error, answered: true }));
+                }
+                let is_last = message.fill() == Fill::Promise && !message.chain.is_empty();
+                let own = (!is_last).then(|| fill(store, message));
+                if let Some(Err(error)) = &own {
+                    found = Some((chunk, error.clone()));
+                }
+                let chain = message.chain.clone();
+                let onward = ChunkFill { chain: rest(&chain), ..message.clone() };
+                (own, (chain, Question::Fill { message: onward }))
             }
             Question::Trim { chunk, length, chain } => {
                 let own = store.trim(*chunk, *length);
-                let rest = chain.iter().skip(1).cloned().collect();
-                (own, (chain.clone(), Question::Trim { chunk: *chunk, length: *length, chain: rest }))
+                (Some(own), (chain.clone(), Question::Trim { chunk: *chunk, length: *length, chain: rest(chain) }))
             }
             _ => return,
         };
-        let own = own.map(|stored| server.stamp(stored)).map_err(|error| outcome::own(error, server.id));
+        let own = own.map(|own| server.stamped(own));
         if let Some((chunk, error)) = found {
             self.servers[id].found(chunk, &error);
         }
         let (chain, onward) = next;
         let Some(first) = chain.first() else {
             self.give_turn(id, turn);
+            let own = own.unwrap_or_else(|| Err(Error::unavailable("nothing was done")));
             let outcome = outcome::merge(own, Ok(Vec::new()));
             let outcome = outcome.map(Answer::Stamps).map_err(|error| Failure { error, answered: true });
             return self.answer(id, reply, outcome);
         };
         let next = first.server_id;
         let names = chain.iter().map(|replica| replica.server_id).collect();
+        let own = match (own, &what) {
+            (None, Question::Fill { message }) => Own::Promise(message.clone()),
+            (own, _) => Own::Done(own.unwrap_or_else(|| Err(Error::unavailable("nothing was done")))),
+        };
         let pending = self.servers[id].keep(Pending::Chain { own, next, chain: names, reply, turn });
         let patience = HOP + 100 * MS * chain.len() as u64;
         self.ask_next(id, next as usize - 1, onward, pending, patience);
@@ -443,6 +472,12 @@ impl World {
                     Ok(Answer::Stamps(stamps)) if stamps.iter().map(|stamp| stamp.server_id).eq(chain) => Ok(stamps),
                     Ok(_) => Err(outcome::next(Error::integrity("stamps of others"), next)),
                     Err(failure) => Err(outcome::next(failure.error, next)),
+                };
+                let server = &self.servers[id];
+                let own = match (own, server.store()) {
+                    (Own::Done(own), _) => own,
+                    (Own::Promise(message), Some(store)) if stamps.is_ok() => server.stamped(fill(store, &message)),
+                    (Own::Promise(_), _) => Ok(server.stamp(0)),
                 };
                 self.give_turn(id, turn);
                 let outcome = outcome::merge(own, stamps).map(Answer::Stamps);
@@ -482,11 +517,32 @@ impl World {
     }
 }
 
+fn chunk_of(chunk: Option<wire::proto::ChunkRef>) -> ChunkRef {
+    chunk.map_or(ChunkRef { id: 0, version: 0 }, |chunk| ChunkRef { id: chunk.id, version: chunk.version })
+}
+
+fn rest(chain: &[Replica]) -> Vec<Replica> {
+    chain.iter().skip(1).cloned().collect()
+}
+
+fn fill(store: &Store, message: &ChunkFill) -> Result<u32> {
+    let sender = Sender { writer: message.writer, round: message.round };
+    let fill = match message.fill() {
+        Fill::Hole => chunk::Fill::Hole,
+        Fill::Promise => chunk::Fill::Promise,
+    };
+    store.fill(chunk_of(message.chunk), sender, message.offset, message.length, fill, message.create)
+}
+
 fn mapped(map: ChunkMap) -> Answer {
     Answer::Map { version: map.version, present: map.present, digest: map.digest }
 }
 
 impl Server {
+    fn stamped(&self, stored: Result<u32>) -> Result<Stamp> {
+        stored.map(|stored| self.stamp(stored)).map_err(|error| outcome::own(error, self.id))
+    }
+
     /// A copy that does not match its checksums is told to the leader with the next heartbeat.
     fn found(&mut self, chunk: ChunkRef, error: &Error) {
         if error.kind == ErrorKind::Integrity {

@@ -65,6 +65,8 @@ methods! {
     ChunkRead = 43,
     /// ChunkMap -> ChunkMapReply.
     ChunkMap = 44,
+    /// ChunkFill -> ChunkWriteReply.
+    ChunkFill = 45,
 
     /// AppendRequest -> AppendReply.
     RaftAppend = 60,

@@ -317,6 +317,12 @@ impl Slot {
         put
     }
 
+    pub fn put_zeros(&self, file: &FileHandle, from: u64, length: u64) -> io::Result<()> {
+        let put = file.zero_range(from, length);
+        self.data_dirty.store(true, Ordering::Release);
+        put
+    }
+
     pub fn put_sums(&self, files: &Files, bytes: &[u8], offset: u64) -> Result<()> {
         let put = files.sums.pwrite(bytes, offset);
         self.sums_dirty.store(true, Ordering::Release);

@@ -13,7 +13,8 @@ use super::simulated::{config_of_one, env_of_one, new_disk, open, try_open};
 use super::{chunk, copy_tree, get, new_folder, noise, put};
 use crate::Store;
 use crate::sim::{SimDisk, SimImage};
-use crate::types::ScrubCursor;
+use crate::types::{Fill, ScrubCursor, Sender};
+use crate::write::blocks_of;
 
 const SECTOR_BYTES: usize = 512;
 const BLOCKS: usize = (SPAN + 20_000).div_ceil(BLOCK_BYTES);
@@ -69,6 +70,21 @@ impl Held {
         }
     }
 
+    /// `is_over`: whole blocks of a hole are absent, durably; before, they may be that or as they were.
+    fn fill(&mut self, span: Range<usize>, fill: Fill, is_over: bool) {
+        for block in blocks_of(span.start as u32, span.len()) {
+            let (first, last) = (block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+            let within = span.start.max(first)..span.end.min(last);
+            let is_absent = self.blocks.get(&block).is_none_or(|allowed| allowed.now().is_none());
+            match fill {
+                Fill::Promise if is_absent => self.write(first, &vec![0; BLOCK_BYTES]),
+                Fill::Hole if is_over && within.len() == BLOCK_BYTES => drop(self.blocks.remove(&block)),
+                Fill::Hole if !is_absent => self.write(within.start, &vec![0; within.len()]),
+                _ => {}
+            }
+        }
+    }
+
     fn sync(&mut self) {
         self.certain = true;
         for allowed in self.blocks.values_mut() {
@@ -116,6 +132,12 @@ fn step(model: &Model, op: &Op) -> (Model, Model) {
                 }
             }
         }
+        Op::Fill { id, offset, length, fill } => {
+            for (model, is_over) in [(&mut during, false), (&mut after, true)] {
+                let held = model.entry(*id).or_insert_with(|| Held { versions: vec![1], ..Held::default() });
+                held.fill(*offset as usize..(offset + length) as usize, *fill, is_over);
+            }
+        }
         Op::Fence { id } => {
             let Some(held) = after.get_mut(id) else { return (during, after) };
             held.versions = vec![held.versions[0] + 3];
@@ -155,6 +177,9 @@ fn act(store: &Store, model: &Model, op: &Op) -> Result<()> {
         }
         Op::Trim { id, length } if model.contains_key(&id) => {
             store.trim(chunk(id, version(id) + 1), length)?;
+        }
+        Op::Fill { id, offset, length, fill } => {
+            store.fill(chunk(id, version(id)), Sender::default(), offset, length, fill, true)?;
         }
         Op::Fence { id } if model.contains_key(&id) => {
             store.fence(chunk(id, version(id) + 3))?;
@@ -205,7 +230,12 @@ fn with_fresh_ids(ops: Vec<Op>) -> Vec<Op> {
     let mut deleted: BTreeMap<u64, u64> = BTreeMap::new();
     let rename = |mut op: Op| {
         match &mut op {
-            Op::Write { id, .. } | Op::Sync { id } | Op::Trim { id, .. } | Op::Fence { id } | Op::Copy { id, .. } => {
+            Op::Write { id, .. }
+            | Op::Fill { id, .. }
+            | Op::Sync { id }
+            | Op::Trim { id, .. }
+            | Op::Fence { id }
+            | Op::Copy { id, .. } => {
                 *id += 10 * deleted.get(id).copied().unwrap_or(0);
             }
             Op::Delete { id } => {
@@ -336,6 +366,13 @@ fn every_crash_point_of_a_chunks_life_leaves_old_or_new_and_never_rot() {
         Op::Flush,
         write(1, 4096, 4),
         Op::Sync { id: 1 },
+        // Over stable blocks, over written ones and past the last one.
+        Op::Fill { id: 1, offset: 5000, length: 9000, fill: Fill::Hole },
+        Op::Fill { id: 2, offset: 0, length: 20_000, fill: Fill::Promise },
+        write(2, 12_288, 9),
+        Op::Sync { id: 2 },
+        Op::Fill { id: 2, offset: 60, length: 5000, fill: Fill::Hole },
+        write(1, 6000, 10),
         Op::Trim { id: 1, length: 6000 },
         Op::Reopen,
         Op::Delete { id: 2 },

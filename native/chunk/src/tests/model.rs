@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::{chunk, config, get, new_folder, noise, put};
 use crate::Store;
-use crate::types::{DirectIo, ScrubCursor, Sender};
+use crate::types::{DirectIo, Fill, ScrubCursor, Sender};
+use crate::write::blocks_of;
 
 /// Positions are drawn from the first blocks and from around the first page boundary of the table.
 pub const SPAN: usize = (2 << 20) + 32 * 1024;
@@ -18,6 +19,7 @@ pub enum Op {
     Write { id: u64, offset: u32, length: usize, seed: u64 },
     Sync { id: u64 },
     Trim { id: u64, length: u32 },
+    Fill { id: u64, offset: u32, length: u32, fill: Fill },
     Fence { id: u64 },
     Delete { id: u64 },
     Copy { id: u64, keep: bool },
@@ -40,6 +42,8 @@ pub fn ops(ids: u64) -> impl Strategy<Value = Op> {
             .prop_map(|(id, offset, length, seed)| Op::Write { id, offset, length, seed }),
         3 => id.clone().prop_map(|id| Op::Sync { id }),
         1 => (id.clone(), offsets()).prop_map(|(id, length)| Op::Trim { id, length }),
+        2 => (id.clone(), offsets(), 1u32..20_000, prop_oneof![Just(Fill::Hole), Just(Fill::Promise)])
+            .prop_map(|(id, offset, length, fill)| Op::Fill { id, offset, length, fill }),
         1 => id.clone().prop_map(|id| Op::Fence { id }),
         1 => id.clone().prop_map(|id| Op::Delete { id }),
         1 => (id, any::<bool>()).prop_map(|(id, keep)| Op::Copy { id, keep }),
@@ -91,6 +95,17 @@ fn run(ops: Vec<Op>, direct_io: DirectIo) -> std::result::Result<(), TestCaseErr
                 held.version += 1;
                 store.trim(chunk(id, held.version), length).expect("a trim");
                 held.bytes[length as usize..].fill(0);
+            }
+            Op::Fill { id, offset, length, fill } => {
+                let held = model.entry(id).or_insert_with(|| Held { version: 1, bytes: vec![0; SPAN + 20_000] });
+                let stored = store.fill(chunk(id, held.version), Sender::default(), offset, length, fill, true);
+                let stored = stored.expect("a fill") as usize;
+                let span = offset as usize..(offset + length) as usize;
+                if fill == Fill::Hole {
+                    held.bytes[span].fill(0);
+                } else {
+                    prop_assert!(stored >= blocks_of(offset, length as usize).len() * BLOCK_BYTES);
+                }
             }
             Op::Fence { id } => {
                 let Some(held) = model.get_mut(&id) else { continue };
@@ -193,4 +208,52 @@ fn spans_outside_the_chunk_and_wrong_checksums_change_nothing() {
     assert_eq!(store.read(chunk(1, 1), end - 1, 2).expect_err("beyond").errno, libc::EINVAL);
     assert_eq!(store.trim(chunk(1, 1), end + 1).expect_err("beyond").errno, libc::EINVAL);
     assert_eq!(store.read(chunk(1, 1), 5, 0).expect("nothing asked").data.len(), 0);
+}
+
+#[test]
+fn a_hole_gives_space_back_and_a_promise_takes_it_without_touching_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder on a disk");
+    let store = super::open(folder.path());
+    let data = noise(1, 1 << 20);
+    put(&store, chunk(1, 1), 0, &data).expect("a write");
+    let fill = |offset, length, fill| store.fill(chunk(1, 1), Sender::default(), offset, length, fill, false);
+    assert_eq!(fill(1000, 512 << 10, Fill::Hole), Ok((1 << 20) - (512 << 10) + BLOCK_BYTES as u32));
+    let mut left = data.clone();
+    left[1000..1000 + (512 << 10)].fill(0);
+    assert!(get(&store, chunk(1, 1), 0, 1 << 20).expect("a read") == left);
+    let whole = base::limits::CHUNK_BYTES as u32;
+    assert_eq!(fill(0, whole, Fill::Promise), Ok(whole));
+    assert!(get(&store, chunk(1, 1), 0, 1 << 20).expect("a read") == left);
+    let path = store.locate(1).expect("a file");
+    let taken = || std::os::unix::fs::MetadataExt::blocks(&path.metadata().expect("a file")) * 512;
+    assert!(taken() >= u64::from(whole), "{} bytes are taken", taken());
+    assert_eq!(fill(0, whole, Fill::Hole), Ok(0));
+    assert!(taken() < 1 << 20, "{} bytes are taken", taken());
+    store.sync(chunk(1, 1)).expect("a sync");
+    drop(store);
+    let store = super::open(folder.path());
+    assert!(get(&store, chunk(1, 1), 0, 1 << 20).expect("a read") == vec![0; 1 << 20]);
+    assert_eq!(store.inventory()[0].stored_bytes, 0);
+}
+
+#[test]
+fn a_fill_of_an_older_version_or_round_is_refused_and_a_missing_chunk_is_made_only_where_it_may_be() {
+    let folder = new_folder();
+    let store = super::open(folder.path());
+    let of = |writer, round| Sender { writer, round };
+    for fill in [Fill::Hole, Fill::Promise] {
+        let errno =
+            |chunk, sender, create| store.fill(chunk, sender, 0, 4096, fill, create).expect_err("it is refused").errno;
+        let id = 1 + fill as u64;
+        assert_eq!(errno(chunk(id, 1), of(1, 1), false), libc::ENOENT);
+        store.fill(chunk(id, 2), of(1, 1), 0, 4096, fill, true).expect("a new chunk");
+        assert_eq!(errno(chunk(id, 1), of(1, 1), false), libc::ESTALE);
+        assert_eq!(errno(chunk(id, 2), of(1, 0), false), libc::ESTALE);
+        let end = base::limits::CHUNK_BYTES as u32;
+        let beyond = store.fill(chunk(id, 2), of(1, 1), end - 1, 2, fill, false);
+        assert_eq!(beyond.expect_err("beyond the chunk").errno, libc::EINVAL);
+    }
+    drop(store);
+    let ids: Vec<u64> = super::open(folder.path()).inventory().iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [1, 2], "a chunk of holes is a chunk");
 }

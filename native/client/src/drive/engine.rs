@@ -14,6 +14,7 @@ use wire::proto::name_request::Op;
 use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, Open, SetAttr};
 
 use super::accessed;
+use super::allocate::{Allocate, allocate};
 use super::append::append;
 use super::read::{ReadData, read_at};
 use super::seek::seek;
@@ -165,7 +166,7 @@ impl Engine {
         let sets_id = message.mode.is_some_and(|mode| mode & (libc::S_ISUID | libc::S_ISGID) != 0);
         let _order = if resizes || dates || sets_id { Some(file.order.lock().await) } else { None };
         if resizes || sets_id || (dates && self.drive.with(&file, |inner| inner.file.is_inline())) {
-            self.flush_file(&file, resizes).await?;
+            self.drive.committed(&file, resizes).await?;
         }
         let attr = attr_of(self.peers.name(creds, Op::Setattr(message)).await?)?;
         if resizes {
@@ -295,6 +296,13 @@ impl Engine {
         seek(&self.drive, &opened.file, offset, data).await
     }
 
+    /// fallocate(2): space promised or given back for `length` bytes at `offset`, durably.
+    pub async fn allocate(&self, handle: u64, offset: u64, length: u64, what: Allocate) -> Result<()> {
+        let opened = self.handle(handle)?;
+        self.before_write(handle, &opened)?;
+        allocate(&self.drive, &opened.file, (offset, length), what).await
+    }
+
     /// Who writes next through this handle, which another may have opened: what becomes of set-id bits depends on it.
     pub fn written_by(&self, handle: u64, writer: &Credentials) -> Result<()> {
         let opened = self.handle(handle)?;
@@ -354,23 +362,13 @@ impl Engine {
     /// handle tells its own all the same.
     pub async fn sync(&self) -> Result<()> {
         let files: Vec<FileRef> = self.drive.open.lock().values().cloned().collect();
-        let one = |file: FileRef| async move { self.flush_file(&file, false).await };
+        let one = |file: FileRef| async move { self.drive.committed(&file, false).await };
         let mut done = futures::stream::iter(files.into_iter().map(one)).buffer_unordered(SYNCS_AT_ONCE);
         let mut outcome = Ok(());
         while let Some(file) = done.next().await {
             outcome = outcome.and(file);
         }
         outcome
-    }
-
-    /// Everything written to the file is committed, or why not. No handle has told it by that.
-    async fn flush_file(&self, file: &FileRef, settle: bool) -> Result<()> {
-        let before = self.drive.with(file, |inner| inner.file.faults());
-        self.drive.flush(file, settle).await;
-        self.drive.with(file, |inner| match inner.file.fault() {
-            Some(fault) if inner.file.faults() != before => Err(fault.clone()),
-            _ => Ok(()),
-        })
     }
 
     /// `settle`: nothing is expected to follow soon.

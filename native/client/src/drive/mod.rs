@@ -2,6 +2,7 @@
 //! somebody. Decides nothing about bytes or versions.
 
 pub mod accessed;
+pub mod allocate;
 pub mod append;
 pub mod engine;
 mod fetch;
@@ -233,6 +234,16 @@ impl Drive {
             (state.changes(), actions)
         });
         self.until(file, |state| state.is_done(changes)).await;
+    }
+
+    /// As `flush`; or why not, which no handle has told by that.
+    pub async fn committed(self: &Arc<Self>, file: &FileRef, settle: bool) -> Result<()> {
+        let before = self.with(file, |inner| inner.file.faults());
+        self.flush(file, settle).await;
+        self.with(file, |inner| match inner.file.fault() {
+            Some(fault) if inner.file.faults() != before => Err(fault.clone()),
+            _ => Ok(()),
+        })
     }
 
     /// Wait until the file says so.

@@ -14,7 +14,8 @@ use wire::proto::{
 
 use super::{Drive, FileRef, append};
 use crate::file::{
-    Action, Blame, Event, Piece, Refusal, Synced, blamed, chain, not_synced, stamped, synced, write_request,
+    Action, Blame, Event, Piece, PieceRequest, Refusal, Synced, blamed, chain, not_synced, piece_request, stamped,
+    synced,
 };
 use crate::metrics::add;
 use crate::peers::Failure;
@@ -99,13 +100,14 @@ async fn send(
         let error = Error::unavailable("a chunk without copies was granted; start its chunkservers");
         return Err(Refusal { error, blamed: Blame::new() });
     };
-    let message = write_request(info, piece, rest, (drive.peers.writer, round), create);
     let (peers, start) = (&drive.peers, Instant::now());
-    let payload = Some(piece.data.clone());
-    let answer = peers
-        .servers
-        .call_patiently(&head, Method::ChunkWrite, &message, payload, Deadline::after(CHAIN_TIMEOUT))
-        .await;
+    let (servers, deadline) = (&peers.servers, Deadline::after(CHAIN_TIMEOUT));
+    let answer = match piece_request(info, piece, rest, (peers.writer, round), create) {
+        PieceRequest::Write(message, data) => {
+            servers.call_patiently(&head, Method::ChunkWrite, &message, Some(data), deadline).await
+        }
+        PieceRequest::Fill(message) => servers.call_patiently(&head, Method::ChunkFill, &message, None, deadline).await,
+    };
     let outcome = match answer {
         Ok(reply) => match reply.decode::<ChunkWriteReply>() {
             Ok(reply) => stamped(info, reply),
@@ -115,7 +117,7 @@ async fn send(
     };
     if outcome.is_ok() {
         peers.metrics.chunk_write.since(start);
-        add(&peers.metrics.counters.sent_bytes, piece.data.len() as u64);
+        add(&peers.metrics.counters.sent_bytes, piece.bytes().len() as u64);
     } else {
         add(&peers.metrics.counters.data_retries, 1);
     }
@@ -154,7 +156,7 @@ async fn sync(drive: &Drive, replica: &Replica, chunk: ChunkRef, boot_id: u64) -
         Ok(reply) => match reply.decode::<ChunkSyncReply>() {
             Ok(reply) => {
                 let outcome = synced(&reply, boot_id);
-                if matches!(outcome, Synced::Stable) {
+                if matches!(outcome, Synced::Stable(_)) {
                     peers.metrics.chunk_sync.since(start);
                 }
                 outcome

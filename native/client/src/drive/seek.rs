@@ -82,7 +82,8 @@ async fn blocks_of(drive: &Arc<Drive>, file: &FileRef, index: u64) -> Result<Blo
 
 fn write(blocks: &mut Blocks, patches: &[Patch]) {
     for patch in patches {
-        blocks.write(patch.offset(), patch.offset() + patch.bytes().len() as u32);
+        let (start, end) = patch.span();
+        if patch.is_hole() { blocks.punch(start, end) } else { blocks.write(start, end) }
     }
 }
 

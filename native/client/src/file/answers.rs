@@ -1,30 +1,40 @@
 //! What an answer of chunkservers means for the file: who is to blame, and whether bytes are stable.
 
-use base::{Error, ErrorKind, Reason};
-use wire::proto::{ChunkInfo, ChunkSyncReply, ChunkWrite, ChunkWriteReply, Replica};
+use std::sync::Arc;
+
+use base::{Buffer, Error, ErrorKind, Reason};
+use wire::proto::{ChunkFill, ChunkInfo, ChunkSyncReply, ChunkWrite, ChunkWriteReply, Replica};
 
 use super::event::{Blame, Refusal, Synced};
-use super::pieces::Piece;
+use super::pieces::{Content, Piece};
 use super::reading::chain;
 
+/// What the first server of a chain is asked for one piece.
+pub enum PieceRequest {
+    /// With these bytes behind it.
+    Write(ChunkWrite, Arc<Buffer>),
+    Fill(ChunkFill),
+}
+
 /// The request for one piece, under a grant of this client.
-pub fn write_request(
+pub fn piece_request(
     info: &ChunkInfo,
     piece: &Piece,
-    rest: Vec<Replica>,
+    chain: Vec<Replica>,
     (writer, round): (u64, u32),
     create: bool,
-) -> ChunkWrite {
-    ChunkWrite {
-        chunk: info.chunk,
-        offset: piece.offset,
-        length: piece.data.len() as u32,
-        crcs: piece.crcs().to_vec(),
-        create,
-        chain: rest,
-        sync: false,
-        writer,
-        round,
+) -> PieceRequest {
+    let (chunk, offset, length) = (info.chunk, piece.offset, piece.length());
+    match &piece.content {
+        Content::Bytes(data) => {
+            let crcs = piece.crcs().to_vec();
+            let write = ChunkWrite { chunk, offset, length, crcs, create, chain, sync: false, writer, round };
+            PieceRequest::Write(write, data.clone())
+        }
+        Content::Fill(filled) => {
+            let fill = filled.fill.into();
+            PieceRequest::Fill(ChunkFill { chunk, offset, length, fill, create, chain, writer, round })
+        }
     }
 }
 
@@ -56,7 +66,7 @@ pub fn blamed(info: &ChunkInfo, error: &Error, answered: bool) -> Blame {
 pub fn synced(reply: &ChunkSyncReply, boot_id: u64) -> Synced {
     match reply.stamp {
         Some(stamp) if stamp.boot_id != boot_id => Synced::Restarted,
-        _ => Synced::Stable,
+        stamp => Synced::Stable(stamp.map_or(0, |stamp| stamp.stored_bytes)),
     }
 }
 
@@ -90,7 +100,7 @@ mod tests {
     #[test]
     fn a_sync_counts_for_the_start_that_took_the_bytes() {
         let reply = |boot_id| ChunkSyncReply { stamp: Some(wire::proto::Stamp { boot_id, ..Default::default() }) };
-        assert!(matches!(synced(&reply(5), 5), Synced::Stable));
+        assert!(matches!(synced(&reply(5), 5), Synced::Stable(0)));
         assert!(matches!(synced(&reply(6), 5), Synced::Restarted));
     }
 }

@@ -237,7 +237,7 @@ impl File {
                 self.ask_turn(&mut out);
             } else {
                 let rest = std::mem::take(&mut self.turn.displaced);
-                taken = self.put_at_end(now, &piece.data, &mut out);
+                taken = self.put_at_end(now, piece.bytes(), &mut out);
                 self.turn.displaced = rest;
             }
             if !matches!(taken, Taken::At(_)) {

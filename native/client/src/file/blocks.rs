@@ -31,6 +31,14 @@ impl Blocks {
         }
     }
 
+    /// The bytes `start..end` became a hole.
+    pub fn punch(&mut self, start: u32, end: u32) {
+        let blocks = start.div_ceil(BLOCK_BYTES as u32) as usize..(end as usize / BLOCK_BYTES).min(self.0.len() * 8);
+        for block in blocks {
+            self.0[block / 8] &= !(1 << (block % 8));
+        }
+    }
+
     fn has(&self, block: usize) -> bool {
         self.0.get(block / 8).is_some_and(|byte| byte >> (block % 8) & 1 != 0)
     }
@@ -59,6 +67,8 @@ mod tests {
         assert_eq!(blocks.next(3 * BLOCK, true), None);
         blocks.write(20 * BLOCK + 1, 20 * BLOCK + 2);
         assert_eq!(blocks.next(3 * BLOCK, true), Some(20 * BLOCK));
+        blocks.punch(BLOCK + 1, 3 * BLOCK + 5);
+        assert_eq!((blocks.next(0, true), blocks.next(BLOCK, false)), (Some(BLOCK), Some(2 * BLOCK)));
         blocks.cut(BLOCK + 1);
         assert_eq!((blocks.next(0, true), blocks.next(2 * BLOCK, true)), (Some(BLOCK), None));
         assert_eq!(Blocks::of(vec![0xFF; 1 << 20]).next(0, false), None, "a chunk has no more than its blocks");

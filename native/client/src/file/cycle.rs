@@ -1,6 +1,8 @@
 //! One cycle makes everything written before it durable and visible: wait until every copy has it, sync each copy, commit
 //! size, times and chunks in one operation. What fails on the way sends pieces again and begins another cycle.
 
+use std::collections::BTreeMap;
+
 use base::{Error, Reason};
 use wire::proto::{ChunkInfo, ChunkRef, ChunkStored, CommitWrite, NameReply};
 
@@ -35,6 +37,8 @@ pub struct Cycle {
     /// Chunks whose grant goes back with the commit.
     settling: Vec<u64>,
     awaited: usize,
+    /// What a copy of each of them stores, as of its sync: less than before where there are holes.
+    stored_bytes: BTreeMap<u64, u32>,
     restarted: Vec<u64>,
     moved: Vec<u64>,
     failed: Vec<(u64, u32, Error)>,
@@ -111,6 +115,7 @@ impl File {
             synced_as: Vec::new(),
             settling: Vec::new(),
             awaited: 0,
+            stored_bytes: BTreeMap::new(),
             restarted: Vec::new(),
             moved: Vec::new(),
             failed: Vec::new(),
@@ -141,6 +146,7 @@ impl File {
         }
         cycle.stage = Stage::Syncing;
         cycle.chunks = self.writers.iter().filter(|(_, writer)| writer.holds()).map(|(index, _)| *index).collect();
+        cycle.stored_bytes.clear();
         cycle.synced_as = cycle.chunks.iter().map(|index| self.writers[index].sent_as()).collect();
         for index in &cycle.chunks {
             let writer = &self.writers[index];
@@ -227,7 +233,10 @@ impl File {
         };
         cycle.awaited -= 1;
         match outcome {
-            Synced::Stable => {}
+            Synced::Stable(stored_bytes) => {
+                let most = cycle.stored_bytes.entry(index).or_default();
+                *most = stored_bytes.max(*most);
+            }
             Synced::Restarted => cycle.restarted.push(index),
             Synced::Moved => cycle.moved.push(index),
             Synced::Failed(error) => cycle.failed.push((index, server, error)),
@@ -326,6 +335,11 @@ impl File {
         let Some(mut cycle) = self.cycle.take() else { return };
         cycle.stage = Stage::Committing;
         cycle.settling = self.settling_with(&cycle);
+        for (index, stored_bytes) in &cycle.stored_bytes {
+            if let Some(writer) = self.writers.get_mut(index) {
+                writer.stores(*stored_bytes);
+            }
+        }
         let stored = cycle.chunks.iter().filter(|index| self.writers[*index].holds_up_to(cycle.seq)).map(|index| {
             let writer = &self.writers[index];
             let ChunkRef { id, version } = writer.chunk();

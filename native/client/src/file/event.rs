@@ -43,7 +43,8 @@ pub struct Refusal {
 /// What one server said to a sync.
 #[derive(Clone, Debug)]
 pub enum Synced {
-    Stable,
+    /// With what its copy stores now.
+    Stable(u32),
     /// It was started anew since our writes: they may be lost there.
     Restarted,
     /// Its copy has another version.

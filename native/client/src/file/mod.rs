@@ -11,6 +11,7 @@ mod append;
 mod blocks;
 mod cycle;
 mod event;
+mod fill;
 mod grants;
 mod inline;
 mod pieces;
@@ -34,10 +35,10 @@ use inline::{Convert, Inline};
 pub use writer::Rounds;
 use writer::{Trouble, Want, Writer};
 
-pub use answers::{blamed, not_synced, stamped, synced, write_request};
+pub use answers::{PieceRequest, blamed, not_synced, piece_request, stamped, synced};
 pub use blocks::Blocks;
 pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer, Times};
-pub use pieces::{CELL_BYTES, Patch, Piece};
+pub use pieces::{CELL_BYTES, Content, Filled, Patch, Piece};
 pub use ranges::Ranges;
 pub use readahead::{Fetched, Fetching, ReadAhead, SEGMENT_BYTES};
 pub use reading::{Source, chain, overlay};
@@ -113,6 +114,8 @@ pub struct File {
     /// Background failures so far, and the last of them.
     faults: u64,
     fault: Option<Error>,
+    /// Why a promise or a hole was not made.
+    refused: Option<Error>,
     /// No handle is left: what the leader still grants goes back at once.
     closed: bool,
 }
@@ -149,6 +152,7 @@ impl File {
             rounds,
             faults: 0,
             fault: None,
+            refused: None,
             closed: false,
         }
     }
@@ -447,6 +451,9 @@ impl File {
 
     /// The bytes of one chunk are lost to this client: every handle hears of it once.
     fn give_up(&mut self, index: u64, error: Error, out: &mut Vec<Action>) {
+        if matches!(error.errno, libc::ENOSPC | libc::EDQUOT) && self.promises_at(index) {
+            return self.refuse(error, out);
+        }
         if let Some(writer) = self.writers.get_mut(&index)
             && let Some(chunk) = writer.abandon()
         {

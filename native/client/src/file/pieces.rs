@@ -4,6 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use base::limits::{BLOCK_BYTES, MAX_PAYLOAD_BYTES};
 use base::{Buffer, crc};
+use wire::proto::Fill;
+
+use super::ranges::Ranges;
 
 /// Writes coalesce up to this, cut at its multiples.
 pub const CELL_BYTES: u64 = MAX_PAYLOAD_BYTES as u64;
@@ -13,14 +16,30 @@ const SMALL_BYTES: usize = 64 << 10;
 /// A sealed piece up to this moves to a buffer of its size: many of them are kept until they are committed.
 const TINY_BYTES: usize = BLOCK_BYTES;
 
-/// Sealed bytes; kept until they are committed, so that a server that lost them gets them again.
+/// What a piece makes of its span.
+#[derive(Clone, Debug)]
+pub enum Content {
+    Bytes(Arc<Buffer>),
+    Fill(Filled),
+}
+
+/// A span that no bytes are sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    pub fill: Fill,
+    pub length: u32,
+    /// The file reaches at least to its end.
+    pub grows: bool,
+}
+
+/// Sealed bytes, or a hole or a promise; kept until they are committed, so that a server that lost them gets them again.
 #[derive(Debug)]
 pub struct Piece {
     /// Order of writing within the file; 0: bytes of others that move out of the inode with ours.
     pub seq: u64,
     /// Within the chunk.
     pub offset: u32,
-    pub data: Arc<Buffer>,
+    pub content: Content,
     /// Written with O_APPEND: the place is not final before it is committed.
     pub append: bool,
     crcs: OnceLock<Vec<u8>>,
@@ -30,34 +49,115 @@ impl Piece {
     pub fn new(seq: u64, offset: u32, data: Buffer, append: bool) -> Piece {
         let tiny = data.len() <= TINY_BYTES && data.capacity() > TINY_BYTES;
         let data = Arc::new(if tiny { Buffer::copy_of(&data) } else { data });
-        Piece { seq, offset, data, append, crcs: OnceLock::new() }
+        Piece { seq, offset, content: Content::Bytes(data), append, crcs: OnceLock::new() }
+    }
+
+    pub fn fill(seq: u64, offset: u32, filled: Filled) -> Piece {
+        Piece { seq, offset, content: Content::Fill(filled), append: false, crcs: OnceLock::new() }
+    }
+
+    pub fn length(&self) -> u32 {
+        match &self.content {
+            Content::Bytes(data) => data.len() as u32,
+            Content::Fill(filled) => filled.length,
+        }
     }
 
     pub fn end(&self) -> u32 {
-        self.offset + self.data.len() as u32
+        self.offset + self.length()
+    }
+
+    /// Where the file ends at least, once this is committed.
+    pub fn grows_to(&self) -> u32 {
+        let grows = self.filled().is_none_or(|filled| filled.grows);
+        if grows { self.end() } else { 0 }
+    }
+
+    pub fn filled(&self) -> Option<&Filled> {
+        match &self.content {
+            Content::Bytes(_) => None,
+            Content::Fill(filled) => Some(filled),
+        }
+    }
+
+    /// None of a hole or a promise.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Bytes(data) => data,
+            Content::Fill(_) => &[],
+        }
+    }
+
+    /// What a reader gets is as before, whether it is done or not.
+    pub fn is_promise(&self) -> bool {
+        self.filled().is_some_and(|filled| filled.fill == Fill::Promise)
     }
 
     /// Memory it takes.
     pub fn charge(&self) -> usize {
-        self.data.capacity()
-    }
-
-    /// Made once, before the first send, so that a resend after a long wait still tells of rot in memory.
-    pub fn crcs(&self) -> &[u8] {
-        self.crcs.get_or_init(|| crc::piece_crcs(self.offset as usize, &self.data))
-    }
-
-    /// The same with what was written over it by `later` ones.
-    pub fn under(&self, later: &[Arc<Piece>]) -> Piece {
-        let mut data = Buffer::copy_of(&self.data);
-        for piece in later {
-            let (from, to) = (piece.offset.max(self.offset), piece.end().min(self.end()));
-            if from < to {
-                let bytes = &piece.data[(from - piece.offset) as usize..(to - piece.offset) as usize];
-                data[(from - self.offset) as usize..(to - self.offset) as usize].copy_from_slice(bytes);
-            }
+        match &self.content {
+            Content::Bytes(data) => data.capacity(),
+            Content::Fill(_) => BLOCK_BYTES,
         }
-        Piece::new(self.seq, self.offset, data, self.append)
+    }
+
+    /// Of bytes. Made once, before the first send, so that a resend after a long wait still tells of rot in memory.
+    pub fn crcs(&self) -> &[u8] {
+        let of = |data: &Buffer| crc::piece_crcs(self.offset as usize, data);
+        self.crcs.get_or_init(|| match &self.content {
+            Content::Bytes(data) => of(data),
+            Content::Fill(_) => Vec::new(),
+        })
+    }
+
+    /// Put what it makes of `data`, which begins at `offset` of the chunk.
+    pub fn lay_over(&self, data: &mut [u8], offset: u32) {
+        let (from, to) = (self.offset.max(offset), self.end().min(offset + data.len() as u32));
+        if from >= to || self.is_promise() {
+            return;
+        }
+        let target = &mut data[(from - offset) as usize..(to - offset) as usize];
+        match &self.content {
+            Content::Bytes(bytes) => {
+                target.copy_from_slice(&bytes[(from - self.offset) as usize..(to - self.offset) as usize]);
+            }
+            Content::Fill(_) => target.fill(0),
+        }
+    }
+
+    /// The bytes of `span`, which is its own or a part of it, with what was written over them by `later` ones.
+    fn part_under(&self, (start, end): (u32, u32), later: &[Arc<Piece>]) -> Piece {
+        let mut data = Buffer::zeroed((end - start) as usize);
+        self.lay_over(&mut data, start);
+        later.iter().for_each(|piece| piece.lay_over(&mut data, start));
+        Piece::new(self.seq, start, data, self.append)
+    }
+
+    /// The same with what was written over it by `later` ones. Of a hole only those parts become bytes where there are some.
+    pub fn under(self: &Arc<Piece>, later: &[Arc<Piece>]) -> Vec<Arc<Piece>> {
+        let Content::Fill(filled) = self.content else {
+            return vec![Arc::new(self.part_under((self.offset, self.end()), later))];
+        };
+        let mut bytes = Ranges::default();
+        for piece in later.iter().filter(|piece| piece.filled().is_none()) {
+            bytes.insert(u64::from(piece.offset), u64::from(piece.end()));
+        }
+        let (start, end) = (u64::from(self.offset), u64::from(self.end()));
+        let gaps = bytes.gaps(start, end);
+        if filled.fill == Fill::Promise || gaps == [(start, end)] {
+            return vec![self.clone()];
+        }
+        let mut parts: Vec<Piece> = Vec::new();
+        for (from, to) in bytes.iter().map(|(from, to)| (from.max(start), to.min(end))).filter(|(from, to)| from < to) {
+            let cells = (from / CELL_BYTES..to.div_ceil(CELL_BYTES))
+                .map(|cell| (from.max(cell * CELL_BYTES) as u32, to.min((cell + 1) * CELL_BYTES) as u32));
+            parts.extend(cells.map(|span| self.part_under(span, later)));
+        }
+        let kept = |(from, to): (u64, u64)| {
+            Piece::fill(self.seq, from as u32, Filled { length: (to - from) as u32, ..filled })
+        };
+        parts.extend(gaps.into_iter().map(kept));
+        parts.into_iter().map(Arc::new).collect()
     }
 
     /// Whether both touch a block: those are sent one after the other.
@@ -134,17 +234,29 @@ pub enum Patch {
 }
 
 impl Patch {
-    pub fn offset(&self) -> u32 {
+    /// In the chunk: start and end.
+    pub fn span(&self) -> (u32, u32) {
         match self {
-            Patch::Sealed(piece) => piece.offset,
-            Patch::Copied(offset, _) => *offset,
+            Patch::Sealed(piece) => (piece.offset, piece.end()),
+            Patch::Copied(offset, bytes) => (*offset, offset + bytes.len() as u32),
         }
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    pub fn is_hole(&self) -> bool {
+        matches!(self, Patch::Sealed(piece) if piece.filled().is_some_and(|filled| filled.fill == Fill::Hole))
+    }
+
+    /// Put it over `target`, which begins at `offset` of the chunk.
+    pub fn lay_over(&self, target: &mut [u8], offset: u32) {
         match self {
-            Patch::Sealed(piece) => &piece.data,
-            Patch::Copied(_, bytes) => bytes,
+            Patch::Sealed(piece) => piece.lay_over(target, offset),
+            Patch::Copied(at, bytes) => {
+                let (from, to) = ((*at).max(offset), (at + bytes.len() as u32).min(offset + target.len() as u32));
+                if from < to {
+                    let source = &bytes[(from - at) as usize..(to - at) as usize];
+                    target[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+                }
+            }
         }
     }
 }

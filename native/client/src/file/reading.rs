@@ -88,13 +88,5 @@ pub fn chain(info: &ChunkInfo) -> Option<(Replica, Vec<Replica>)> {
 
 /// Lay `patches` over `target`, which begins at `offset` of the chunk.
 pub fn overlay(target: &mut [u8], offset: u32, patches: &[Patch]) {
-    let end = offset + target.len() as u32;
-    for patch in patches {
-        let bytes = patch.bytes();
-        let (from, to) = (patch.offset().max(offset), (patch.offset() + bytes.len() as u32).min(end));
-        if from < to {
-            let source = &bytes[(from - patch.offset()) as usize..(to - patch.offset()) as usize];
-            target[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
-        }
-    }
+    patches.iter().for_each(|patch| patch.lay_over(target, offset));
 }

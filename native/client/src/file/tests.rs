@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use base::{Error, Reason};
 use proptest::prelude::*;
-use wire::proto::{Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Credentials, NameReply, Replica, Stamp};
+use wire::proto::{
+    Attr, ChunkInfo, ChunkRef, ChunkWriteReply, CommitWrite, Credentials, Fill, NameReply, Replica, Stamp,
+};
 
 use super::*;
 
@@ -79,10 +81,19 @@ impl Stage {
 
     fn sends(&self) -> Vec<(u32, u32, Vec<u8>)> {
         let sends = self.waiting.iter().filter_map(|action| match action {
-            Action::Send { round, piece, .. } => Some((*round, piece.offset, piece.data.to_vec())),
+            Action::Send { round, piece, .. } => Some((*round, piece.offset, piece.bytes().to_vec())),
             _ => None,
         });
         sends.collect()
+    }
+
+    fn answer_a_piece(&mut self, outcome: Result<ChunkWriteReply, Refusal>) {
+        let Some(Action::Send { index, round, piece, .. }) = self.take(|action| matches!(action, Action::Send { .. }))
+        else {
+            panic!("a piece is sent: {:?}", self.waiting)
+        };
+        let (seq, offset) = (piece.seq, piece.offset);
+        self.tell(Event::Sent { index, round, seq, offset, outcome });
     }
 
     /// Every piece under way arrives at all copies.
@@ -134,13 +145,13 @@ impl Stage {
 fn a_chunk_that_is_gone_is_asked_for_anew_without_blaming_anybody() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Err(Error::stale("gone").because(Reason::ChunkMoved)));
     (stage.chunk_id, stage.version) = (51, 1);
     stage.grant(None);
     assert_eq!(stage.sends().len(), 1);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert_eq!(stage.commit(Ok(())).stored[0].chunk_id, 51);
 }
 
@@ -148,17 +159,17 @@ fn a_chunk_that_is_gone_is_asked_for_anew_without_blaming_anybody() {
 fn servers_that_were_started_anew_get_the_bytes_again_and_none_is_left_out() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|server| if server == 2 { Synced::Restarted } else { Synced::Stable });
+    stage.sync(|server| if server == 2 { Synced::Restarted } else { Synced::Stable(4096) });
     assert_eq!(stage.sends().len(), 1, "at once, in another round");
     let (first, _, bytes) = stage.sends().remove(0);
     assert_eq!((first, &bytes[..]), (1, &[1; 1000][..]));
     stage.acknowledge(BOOT + 1);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     stage.write(0, &[2; 10]);
     stage.tell(Event::Flush { settle: false });
     stage.acknowledge(BOOT + 2);
-    assert_eq!(stage.sync(|_| Synced::Stable), 3, "what was committed needs no server to be as it was");
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3, "what was committed needs no server to be as it was");
     stage.commit(Ok(()));
     assert_eq!(stage.file.faults(), 0);
 }
@@ -167,7 +178,7 @@ fn servers_that_were_started_anew_get_the_bytes_again_and_none_is_left_out() {
 fn a_server_that_cannot_sync_is_left_out_and_the_bytes_go_to_the_others() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|server| if server == 2 { Synced::Failed(Error::unavailable("disk")) } else { Synced::Stable });
+    stage.sync(|server| if server == 2 { Synced::Failed(Error::unavailable("disk")) } else { Synced::Stable(4096) });
     let Some(Action::Grant { request, .. }) =
         stage.waiting.iter().find(|action| matches!(action, Action::Grant { .. }))
     else {
@@ -193,7 +204,7 @@ fn answers_of_an_earlier_round_change_nothing() {
     stage.grant(None);
     let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
     stage.tell(Event::Sent { index, round, seq, offset, outcome: Ok(ChunkWriteReply { stamps }) });
-    assert!(stage.sync(|_| Synced::Stable) == 0 && stage.sends()[0].0 > round);
+    assert!(stage.sync(|_| Synced::Stable(4096)) == 0 && stage.sends()[0].0 > round);
 }
 
 #[test]
@@ -203,10 +214,10 @@ fn bytes_at_rest_are_committed_in_the_background_and_their_grant_goes_back() {
     stage.rest();
     stage.grant(None);
     stage.acknowledge(BOOT);
-    assert_eq!(stage.sync(|_| Synced::Stable), 0);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 0);
     stage.now.mono_ms += REST_MS;
     stage.tell(Event::Tick);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.commit(Ok(())).stored[0].settled);
     assert!(!stage.file.is_dirty() && !stage.file.needs_ticks());
 }
@@ -219,7 +230,7 @@ fn a_size_never_shows_over_bytes_that_are_not_on_the_servers() {
     stage.grant(None);
     stage.write(201_000, &[2; 1000]);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert_eq!(stage.commit(Ok(())).size, 201_000, "what came after the cycle began is for the next one");
     assert_eq!(stage.file.size(), 202_000);
 }
@@ -262,7 +273,7 @@ fn what_was_acknowledged_under_a_version_that_is_over_is_ours_to_show_although_i
     stage.tell(Event::Flush { settle: true });
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.file.patches(0, 150_000, 151_000).is_empty(), "every copy has it");
     stage.version = 4;
     let attr = Attr { data_version: stage.file.attr.data_version + 1, size: 100_000, ..stage.file.attr };
@@ -279,7 +290,7 @@ fn what_was_committed_is_read_although_an_answer_from_before_says_the_chunk_is_n
     let attr = Some(stage.file.attr);
     let reply = NameReply { attr, chunks: vec![fresh], ..NameReply::default() };
     stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     assert!(!stage.file.is_dirty());
     assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
@@ -381,7 +392,7 @@ fn a_new_chunk_that_is_gone_from_its_servers_gets_everything_again_and_nobody_is
 fn a_cut_by_another_client_that_a_grant_tells_of_is_not_taken_for_a_change_of_our_own() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     stage.write(CHUNK_BYTES, &[2; 100]);
     stage.tell(Event::Flush { settle: false });
@@ -411,7 +422,7 @@ fn who_went_on_under_the_grant_that_was_asks_for_no_other_when_everything_is_com
     stage.tell(Event::Granted { index, outcome: Err(Error::unavailable("too few copies")) });
     stage.tell(Event::Fired(Timer::Grant(index)));
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     let attr = Attr { size: 0, data_version: stage.file.attr.data_version + 1, ..stage.file.attr };
     stage.waiting.clear();
@@ -439,10 +450,10 @@ fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_befor
     stage.version = 4;
     stage.tell(Event::Sent { index, round, seq: piece.seq, offset: piece.offset, outcome: Err(refusal) });
     stage.grant(None);
-    assert_eq!(stage.sync(|_| Synced::Stable), 3, "of the old version");
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3, "of the old version");
     assert!(!stage.file.is_done(2) && !stage.waiting.iter().any(|action| matches!(action, Action::Commit { .. })));
     stage.acknowledge(BOOT);
-    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3);
     assert_eq!(stage.commit(Ok(())).stored[0].version, 4);
     assert!(stage.file.is_done(2) && stage.file.faults() == 0);
 }
@@ -451,7 +462,7 @@ fn bytes_that_were_recalled_while_a_cycle_synced_are_sent_and_synced_again_befor
 fn a_grant_that_comes_after_the_last_close_goes_back_at_once() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     stage.waiting.clear();
     let actions = stage.file.closing();
@@ -467,7 +478,7 @@ proptest! {
     /// Whatever the answers and their order: while the leader's and the servers' rules hold, what is committed is what was
     /// written, and nothing is forgotten before.
     #[test]
-    fn any_order_of_answers_commits_what_was_written(steps in prop::collection::vec((0u8..8, 0u64..40, 1usize..3000), 1..80)) {
+    fn any_order_of_answers_commits_what_was_written(steps in prop::collection::vec((0u8..10, 0u64..40, 1usize..3000), 1..80)) {
         let mut stage = Stage::new();
         let mut wanted: Vec<u8> = Vec::new();
         // What all copies of the chunk hold, and under which version.
@@ -503,15 +514,18 @@ proptest! {
                         Err(Refusal { error: Error::stale("moved").because(Reason::ChunkMoved), blamed: Blame::new() })
                     } else if !calm && place == 7 {
                         Err(Refusal { error: Error::unavailable("lost on the way"), blamed: Blame::new() })
+                    } else if !calm && place == 5 && piece.is_promise() {
+                        Err(Refusal { error: full(), blamed: vec![1] })
                     } else {
-                        put(&mut copies, offset as usize, &piece.data);
+                        copies.resize(copies.len().max(piece.end() as usize), 0);
+                        piece.lay_over(&mut copies, 0);
                         let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
                         Ok(ChunkWriteReply { stamps })
                     };
                     stage.tell(Event::Sent { index, round, seq, offset, outcome });
                 },
                 4 => if let Some(Action::Sync { cycle, index, replica, .. }) = stage.take(|action| matches!(action, Action::Sync { .. })) {
-                    let outcome = if !calm && place == 3 { Synced::Restarted } else { Synced::Stable };
+                    let outcome = if !calm && place == 3 { Synced::Restarted } else { Synced::Stable(4096) };
                     stage.tell(Event::Synced { cycle, index, server: replica.server_id, outcome });
                 },
                 5 => if let Some(Action::Commit { cycle, request }) = stage.take(|action| matches!(action, Action::Commit { .. })) {
@@ -536,6 +550,16 @@ proptest! {
                         prop_assume!(patches.is_empty());
                     }
                 }
+                8 | 9 => {
+                    let (start, end) = (place * 1000, place * 1000 + length as u64);
+                    let fill = if what == 8 { Fill::Hole } else { Fill::Promise };
+                    let (taken, actions) = stage.file.fill(stage.now, (start, end), fill, false);
+                    stage.keep(actions);
+                    if taken == Taken::At(start) && fill == Fill::Hole {
+                        put(&mut wanted, start as usize, &vec![0; length]);
+                    }
+                    stage.tell(Event::Tick);
+                }
                 7 => {
                     while let Some(Action::Wait { timer, .. }) = stage.take(|action| matches!(action, Action::Wait { .. })) {
                         stage.tell(Event::Fired(timer));
@@ -559,6 +583,89 @@ proptest! {
     }
 }
 
+fn full() -> Error {
+    Error::new(ErrorKind::Unavailable, libc::ENOSPC, "full")
+}
+
+/// What a patch puts over other bytes.
+fn laid(patch: &Patch) -> Vec<u8> {
+    let (start, end) = patch.span();
+    let mut bytes = vec![0xEE; (end - start) as usize];
+    patch.lay_over(&mut bytes, start);
+    bytes
+}
+
+#[test]
+fn a_hole_that_is_sent_again_takes_along_what_was_written_over_it() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable(4096));
+    stage.commit(Ok(()));
+    let (taken, actions) = stage.file.fill(stage.now, (0, 200_000), Fill::Hole, false);
+    stage.keep(actions);
+    assert_eq!(taken, Taken::At(0));
+    assert_eq!(laid(&stage.file.patches(0, 0, 10)[0])[..10], [0; 10], "it is read at once");
+    stage.write(5000, &[7; 100]);
+    stage.tell(Event::Flush { settle: false });
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sends().len(), 0);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Restarted);
+    let mut again = Vec::new();
+    while let Some((_, offset, bytes)) = stage.sends().pop() {
+        again.push((offset, bytes));
+        let stamps = (1..=3).map(|server_id| Stamp { server_id, boot_id: 8, stored_bytes: 4096 }).collect();
+        stage.answer_a_piece(Ok(ChunkWriteReply { stamps }));
+    }
+    assert_eq!(again[0], (5000, vec![7; 100]), "{again:?}");
+    assert!(again.contains(&(0, vec![])) && again.contains(&(5100, vec![])), "the rest stays a hole: {again:?}");
+}
+
+#[test]
+fn a_promise_that_is_refused_is_told_to_who_asked_and_loses_nothing() {
+    let mut stage = Stage::new();
+    stage.write(150_000, &[1; 1000]);
+    let (_, actions) = stage.file.fill(stage.now, (0, 1 << 20), Fill::Promise, true);
+    stage.keep(actions);
+    assert_eq!(stage.file.size(), 1 << 20);
+    stage.tell(Event::Flush { settle: false });
+    stage.grant(None);
+    assert_eq!(stage.sends(), [(0, 150_000, vec![1; 1000])], "in order with bytes of its blocks");
+    let stamps: Vec<_> = (1..=3).map(|server_id| Stamp { server_id, boot_id: BOOT, stored_bytes: 4096 }).collect();
+    stage.answer_a_piece(Ok(ChunkWriteReply { stamps }));
+    assert_eq!(stage.sends(), [(0, 0, vec![])]);
+    stage.answer_a_piece(Err(Refusal { error: full(), blamed: vec![2] }));
+    let abandoned = stage.take(|action| matches!(action, Action::Release { abandoned: true, .. }));
+    assert!(abandoned.is_some(), "copies may differ: {:?}", stage.waiting);
+    stage.grant(None);
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable(4096));
+    assert_eq!(stage.commit(Ok(())).size, 151_000);
+    assert!(!stage.file.is_dirty());
+    assert_eq!((stage.file.faults(), stage.file.size()), (0, 200_000));
+    assert_eq!(stage.file.take_refusal().map(|error| error.errno), Some(libc::ENOSPC));
+    assert_eq!(stage.file.take_refusal(), None);
+}
+
+#[test]
+fn bytes_in_the_inode_become_a_hole_there_and_a_promise_makes_it_longer() {
+    let mut stage = Stage::new();
+    stage.file.body = Body::Inline(Default::default());
+    stage.file.attr.size = 0;
+    stage.write(0, &[5; 100]);
+    let mut fill = |span, fill, grows| {
+        let (taken, actions) = stage.file.fill(stage.now, span, fill, grows);
+        stage.keep(actions);
+        assert_eq!(taken, Taken::At(span.0));
+        stage.file.size()
+    };
+    assert_eq!(fill((10, 5000), Fill::Hole, false), 100);
+    assert_eq!(fill((50, 300), Fill::Promise, false), 100);
+    assert_eq!(fill((50, 300), Fill::Promise, true), 300);
+    let bytes = stage.file.read_inline(0, 300).expect("it lies in its inode");
+    assert_eq!((&bytes[..10], &bytes[10..]), (&[5; 10][..], &[0; 290][..]));
+}
+
 /// The piece behind an `Arc` is shared with what is on its way, never copied.
 #[test]
 fn pieces_are_shared_and_small_ones_take_little_memory() {
@@ -580,7 +687,7 @@ fn two_pieces_of_one_block_go_one_after_the_other() {
     stage.grant(None);
     assert_eq!(stage.sends().len(), 1);
     stage.acknowledge(BOOT);
-    assert_eq!(stage.sync(|_| Synced::Stable), 3, "{:?}", stage.waiting);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3, "{:?}", stage.waiting);
     stage.commit(Ok(()));
     assert!(stage.file.is_done(2) && !stage.file.is_dirty(), "{} {}", stage.file.done, stage.file.changes);
 }

@@ -11,7 +11,7 @@ use base::Error;
 use wire::proto::{ChunkInfo, ChunkRef, ChunkWriteReply};
 
 use super::event::Blame;
-use super::pieces::{Filling, Patch, Piece};
+use super::pieces::{Filled, Filling, Patch, Piece};
 use super::ranges::Ranges;
 
 /// Rounds of "your map is old" or "damaged on the way" without any progress before the first server is blamed.
@@ -253,6 +253,11 @@ impl Writer {
         self.round
     }
 
+    /// As a copy said when all was synced.
+    pub fn stores(&mut self, stored_bytes: u32) {
+        self.stored_bytes = stored_bytes;
+    }
+
     pub fn stored_bytes(&self) -> u32 {
         self.stored_bytes
     }
@@ -260,8 +265,8 @@ impl Writer {
     /// Of ours, that no copy is known to have.
     pub fn unsent_bytes(&self) -> u64 {
         let filling = self.filling.iter().map(|filling| u64::from(filling.end() - filling.offset));
-        let pieces = self.queue.iter().chain(&self.flying).map(|piece| u64::from(piece.end() - piece.offset));
-        filling.chain(pieces).sum()
+        let pieces = self.queue.iter().chain(&self.flying).filter(|piece| piece.filled().is_none());
+        filling.chain(pieces.map(|piece| u64::from(piece.length()))).sum()
     }
 
     pub fn boot_of(&self, server: u32) -> Option<u64> {
@@ -273,7 +278,8 @@ impl Writer {
     pub fn patches(&self, source: Option<ChunkRef>, start: u32, end: u32) -> Vec<Patch> {
         let held = if source == Some(self.chunk) { &[][..] } else { &self.held[..] };
         let sent = self.queue.iter().chain(&self.flying).chain(held);
-        let mut sealed: Vec<&Arc<Piece>> = sent.filter(|piece| piece.offset < end && start < piece.end()).collect();
+        let sent = sent.filter(|piece| piece.offset < end && start < piece.end() && !piece.is_promise());
+        let mut sealed: Vec<&Arc<Piece>> = sent.collect();
         sealed.sort_by_key(|piece| piece.seq);
         let mut patches: Vec<Patch> = sealed.into_iter().cloned().map(Patch::Sealed).collect();
         if let Some((from, bytes)) = self.filling.as_ref().and_then(|filling| filling.bytes(start, end)) {
@@ -285,7 +291,7 @@ impl Writer {
     /// Where this client wrote and nothing is committed.
     pub fn own(&self) -> Ranges {
         let mut own = Ranges::default();
-        for piece in self.pieces().filter(|piece| piece.seq != 0) {
+        for piece in self.pieces().filter(|piece| piece.seq != 0 && !piece.is_promise()) {
             own.insert(u64::from(piece.offset), u64::from(piece.end()));
         }
         if let Some(filling) = &self.filling {
@@ -298,7 +304,7 @@ impl Writer {
     pub fn end(&self, seq: u64) -> u32 {
         let filling = self.filling.as_ref().filter(|_| seq == u64::MAX).map_or(0, Filling::end);
         let pieces = self.pieces().filter(|piece| piece.seq != 0 && piece.seq <= seq);
-        pieces.map(|piece| piece.end()).max().unwrap_or(0).max(filling)
+        pieces.map(|piece| piece.grows_to()).max().unwrap_or(0).max(filling)
     }
 
     // ---- the grant ----
@@ -537,6 +543,28 @@ impl Writer {
         taken
     }
 
+    /// The hole or promise with this number.
+    pub fn filled(&self, seq: u64) -> Option<Filled> {
+        self.pieces().filter(|piece| piece.seq == seq).find_map(|piece| piece.filled().copied())
+    }
+
+    pub fn promises(&self) -> bool {
+        self.pieces().any(|piece| piece.is_promise())
+    }
+
+    /// Holes and promises leave, done or not; bytes are sent again. -> the grant to abandon
+    pub fn drop_fills(&mut self) -> Option<ChunkRef> {
+        if self.pieces().all(|piece| piece.filled().is_none()) {
+            return None;
+        }
+        self.send_again();
+        self.queue.retain(|piece| piece.filled().is_none());
+        self.recount();
+        self.pause(false);
+        self.last_grant = None;
+        std::mem::take(&mut self.owed).then_some(self.chunk)
+    }
+
     /// Give up everything here. -> the grant to abandon.
     pub fn abandon(&mut self) -> Option<ChunkRef> {
         self.filling = None;
@@ -554,15 +582,18 @@ impl Writer {
 
 /// Sent again, a piece takes along what was written over it since: a reader that saw those bytes does not go back. Not what
 /// was appended, which may move to another place, nor others' bytes out of the inode.
-fn renew_overwritten(pieces: &mut [Arc<Piece>]) {
+fn renew_overwritten(pieces: &mut Vec<Arc<Piece>>) {
     let mut covered = Ranges::default();
+    let mut renewed: Vec<Vec<Arc<Piece>>> = Vec::with_capacity(pieces.len());
     for at in (0..pieces.len()).rev() {
         let piece = &pieces[at];
         let (start, end) = (u64::from(piece.offset), u64::from(piece.end()));
         let is_plain = !piece.append && piece.seq != 0;
-        if is_plain && covered.gaps(start, end) != [(start, end)] {
-            pieces[at] = Arc::new(piece.under(&pieces[at + 1..]));
+        let is_covered = is_plain && covered.gaps(start, end) != [(start, end)];
+        renewed.push(if is_covered { piece.under(&pieces[at + 1..]) } else { vec![piece.clone()] });
+        if !piece.is_promise() {
+            covered.insert(start, end);
         }
-        covered.insert(start, end);
     }
+    *pieces = renewed.into_iter().rev().flatten().collect();
 }

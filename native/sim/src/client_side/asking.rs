@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chunk::ChunkRef;
-use client::file::{Action, Event, chain, write_request};
+use client::file::{Action, Event, PieceRequest, chain, piece_request};
 use wire::proto::name_request::Op;
 use wire::proto::*;
 
@@ -35,11 +35,13 @@ impl World {
             }
             Action::Send { index, round, info, piece, create } => {
                 let Some((head, rest)) = chain(&info) else { return };
-                let message = write_request(&info, &piece, rest, (client.writer, round), create);
-                let patience = hops(message.chain.len());
-                let data = Arc::new(piece.data.to_vec());
-                let waiting = Waiting::Send { index, round, seq: piece.seq, offset: piece.offset, info };
-                self.call(id, head.server_id, Question::Write { message, data }, waiting, patience);
+                let patience = hops(rest.len());
+                let (seq, offset) = (piece.seq, piece.offset);
+                let what = match piece_request(&info, &piece, rest, (client.writer, round), create) {
+                    PieceRequest::Write(message, data) => Question::Write { message, data: Arc::new(data.to_vec()) },
+                    PieceRequest::Fill(message) => Question::Fill { message },
+                };
+                self.call(id, head.server_id, what, Waiting::Send { index, round, seq, offset, info }, patience);
             }
             Action::Trim { index, info } => {
                 let (Some(length), Some(chunk), Some((head, rest)), true) =
@@ -110,6 +112,14 @@ fn brief(what: &Question) -> String {
         Question::Write { message, .. } => {
             format!("write {} at {} of {:?} round {}", message.length, message.offset, message.chunk, message.round)
         }
+        Question::Fill { message } => format!(
+            "{:?} {} at {} of {:?} round {}",
+            message.fill(),
+            message.length,
+            message.offset,
+            message.chunk,
+            message.round
+        ),
         other => format!("{other:?}"),
     }
 }

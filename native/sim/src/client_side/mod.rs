@@ -137,6 +137,12 @@ enum Doing {
         at: u64,
         data: Vec<u8>,
     },
+    Filling {
+        /// Of a hole.
+        effect: Option<EffectId>,
+        at: u64,
+        end: u64,
+    },
     Appending {
         record: EffectId,
         data: Vec<u8>,
@@ -230,6 +236,7 @@ impl Client {
             Doing::Naming => Some("taking a name away"),
             Doing::Stating => Some("looking at its size"),
             Doing::Writing { .. } => Some("writing"),
+            Doing::Filling { .. } => Some("making a hole or a promise"),
             Doing::Appending { .. } => Some("appending"),
             Doing::Flushing { .. } => Some("syncing"),
             Doing::Cutting { .. } => Some("cutting"),

@@ -56,6 +56,7 @@ impl World {
                 let size = if draw < 50 { 0 } else { size };
                 self.flush(id, Then::Cut(size));
             }
+            57..64 => self.begin_fill(id, span),
             _ => self.begin_write(id, span),
         }
     }
@@ -100,6 +101,48 @@ impl World {
         self.clients[id].doing = Doing::Writing { effect, at: offset, data: Register::fill(effect, length) };
     }
 
+    /// A hole, or a promise that keeps the size: within the file as this client sees it.
+    fn begin_fill(&mut self, id: usize, span: u64) {
+        let Some(opened) = self.clients[id].opened.as_ref() else { return };
+        let (file, size) = (opened.inode, opened.file.size());
+        let random = &mut self.clients[id].random;
+        let at = (random.below(span / GRAIN) * GRAIN).min(size);
+        let end = (at + GRAIN * random.between(1, (span / GRAIN).max(2))).min(size / GRAIN * GRAIN);
+        if at >= end {
+            return self.ended(id);
+        }
+        let is_hole = random.per_mille(700);
+        let name = self.clients[id].name;
+        let effect = is_hole.then(|| self.register.begin_hole(name, file, (at, end - at), self.now));
+        self.note(|| format!("client {id} fills {} at {at} (hole {effect:?})", end - at));
+        self.clients[id].doing = Doing::Filling { effect, at, end };
+    }
+
+    fn pump_fill(&mut self, id: usize) -> bool {
+        let now = self.now_of(id);
+        let Doing::Filling { effect, at, end } = self.clients[id].doing else { return false };
+        let until = end.min((at / CHUNK_BYTES + 1) * CHUNK_BYTES);
+        let fill = if effect.is_some() { Fill::Hole } else { Fill::Promise };
+        match self.act(id, |file| file.fill(now, (at, until), fill, false)) {
+            Some(Taken::At(_)) => {
+                if until < end {
+                    self.clients[id].doing = Doing::Filling { effect, at: until, end };
+                    return true;
+                }
+                if let Some(effect) = effect {
+                    self.register.taken(effect, self.now);
+                }
+                self.ended(id);
+                true
+            }
+            Some(Taken::NeedsBody) => {
+                self.know_body(id);
+                false
+            }
+            _ => false,
+        }
+    }
+
     fn begin_append(&mut self, id: usize) {
         let random = &mut self.clients[id].random;
         let length = if random.per_mille(300) { GRAIN * random.between(1, 600) } else { GRAIN * random.between(1, 12) };
@@ -142,6 +185,7 @@ impl World {
         }
         match &self.clients[id].doing {
             Doing::Writing { .. } => self.pump_write(id),
+            Doing::Filling { .. } => self.pump_fill(id),
             Doing::Appending { .. } => self.pump_append(id),
             Doing::Flushing { .. } => self.pump_flush(id),
             Doing::Reading(_) => self.pump_read(id),

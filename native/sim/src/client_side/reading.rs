@@ -253,7 +253,7 @@ impl World {
     fn got_part(&mut self, id: usize, mut bytes: Vec<u8>) {
         let told = match &self.clients[id].doing {
             Doing::Reading(Read { part: Some(part), .. }) => {
-                let patches: Vec<_> = part.patches.iter().map(|patch| (patch.offset(), patch.bytes().len())).collect();
+                let patches: Vec<_> = part.patches.iter().map(|patch| patch.span()).collect();
                 let info = part.info.as_ref().map(|info| (info.chunk, info.trim, info.written));
                 Some(format!("client {id} got {} bytes of {info:?}, over them {patches:?}", bytes.len()))
             }

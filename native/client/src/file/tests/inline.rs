@@ -66,7 +66,7 @@ fn unsent_bytes_in_the_inode_follow_the_file_into_its_chunks() {
     assert!(stage.file.read_inline(0, 32).is_none());
     assert!(matches!(stage.file.source(0), Source::Known(info) if info.written));
     let patches = stage.file.patches(0, 0, 5000);
-    assert!(patches.iter().all(|patch| (patch.offset(), patch.bytes()) == (4, &[2; 4][..])) && !patches.is_empty());
+    assert!(patches.iter().all(|patch| (patch.span().0, laid(patch)) == (4, vec![2; 4])) && !patches.is_empty());
 }
 
 #[test]
@@ -96,12 +96,12 @@ fn bytes_of_the_inode_that_were_about_to_move_and_are_old_are_neither_read_nor_m
         ..NameReply::default()
     };
     stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(granted)) });
-    assert_eq!(stage.file.patches(0, 8, 16)[0].bytes()[..4], [1; 4]);
+    assert_eq!(laid(&stage.file.patches(0, 8, 16)[0])[..4], [1; 4]);
     let attr = Attr { size: 9, data_version: 6, ..old };
     let reply = NameReply { attr: Some(attr), is_inline: true, inline_data: vec![9; 9].into(), ..NameReply::default() };
     stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
     assert!(stage.file.patches(0, 9, 16).is_empty());
-    assert_eq!(stage.file.patches(0, 0, 4)[0].bytes()[..4], [9; 4]);
+    assert_eq!(laid(&stage.file.patches(0, 0, 4)[0])[..4], [9; 4]);
     assert!(stage.take(|action| matches!(action, Action::Grant { .. })).is_some(), "it is asked for again");
 }
 
@@ -116,13 +116,13 @@ fn a_file_moves_out_of_its_inode_with_the_bytes_that_were_read_there_and_ours_ov
     assert_eq!(copies[..16], [[3; 4], [2; 4], [3; 4], [3; 4]].concat());
     // Another client writes into the inode before the commit that moves it arrives.
     stage.tell(Event::Seen(Attr { data_version: 6, ..stage.file.attr }));
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     let refused = stage.commit(Err(Error::stale("changed").because(Reason::ChunkMoved)));
     assert_eq!((refused.convert_inline, refused.expect_inline_version), (true, 5));
     grant_inline(&mut stage, 6, &[4; 16]);
     put_all(&mut stage, &mut copies);
     assert_eq!(copies[..16], [[4; 4], [2; 4], [4; 4], [4; 4]].concat(), "ours is on the copies already");
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert_eq!(stage.commit(Ok(())).expect_inline_version, 6);
     assert!(stage.file.is_done(2) && stage.file.faults() == 0);
 }
@@ -133,25 +133,25 @@ fn unsent_bytes_lie_over_what_another_client_put_into_the_inode_after_it_cut_the
         let mut stage = Stage::new();
         stage.written();
         if committing {
-            stage.sync(|_| Synced::Stable);
+            stage.sync(|_| Synced::Stable(4096));
         }
         let attr = Attr { size: 100, data_version: stage.file.attr.data_version + 2, ..stage.file.attr };
         let inline_data = vec![7; 100].into();
         let reply = NameReply { attr: Some(attr), is_inline: true, inline_data, ..NameReply::default() };
         stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
-        assert_eq!(stage.file.patches(0, 0, 4096)[0].bytes(), [7; 100]);
+        assert_eq!(laid(&stage.file.patches(0, 0, 4096)[0]), [7; 100]);
         assert_eq!(stage.file.patches(0, 150_000, 151_000).len(), 1, "ours comes after the cut");
         if committing {
             stage.commit(Err(Error::stale("inline").because(Reason::ChunkMoved)));
         } else {
-            stage.sync(|_| Synced::Stable);
+            stage.sync(|_| Synced::Stable(4096));
         }
         (stage.chunk_id, stage.version) = (51, 1);
         let mut copies = vec![0; 151_000];
         grant_inline(&mut stage, attr.data_version, &[7; 100]);
         put_all(&mut stage, &mut copies);
         assert_eq!((&copies[..100], &copies[150_000..]), (&[7; 100][..], &[1; 1000][..]));
-        stage.sync(|_| Synced::Stable);
+        stage.sync(|_| Synced::Stable(4096));
         let request = stage.commit(Ok(()));
         assert_eq!((request.convert_inline, request.expect_inline_version), (true, attr.data_version));
         assert!(stage.file.is_done(1) && !stage.file.is_dirty());
@@ -166,7 +166,7 @@ fn bytes_of_the_inode_that_a_refused_commit_would_have_moved_are_not_read_once_a
         stage.tell(Event::Flush { settle: false });
         grant_inline(&mut stage, 4, &[1; 16]);
         put_all(&mut stage, &mut [0; 110]);
-        stage.sync(|_| Synced::Stable);
+        stage.sync(|_| Synced::Stable(4096));
         let cut = Attr { size: 9, data_version: 5, ..stage.file.attr };
         stage.tell(Event::Seen(cut));
         stage.commit(Err(Error::stale("changed").because(Reason::ChunkMoved)));
@@ -199,7 +199,7 @@ fn a_sync_of_bytes_that_go_out_of_the_inode_meanwhile_waits_until_the_chunk_has_
     stage.grant(None);
     assert_eq!(stage.sends().iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [4]);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     assert!(stage.file.is_done(synced) && !stage.file.is_done(synced + 1), "what came later is for the next");
 }
@@ -222,14 +222,14 @@ fn a_late_grant_from_before_another_client_wrote_into_the_inode_does_not_hide_it
     (stage.chunk_id, stage.version) = (51, 1);
     let late = NameReply { attr: Some(cut), chunks: vec![stage.info(None)], ..NameReply::default() };
     stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(late)) });
-    assert_eq!(stage.file.patches(0, 0, 4096)[0].bytes(), [7; 100]);
+    assert_eq!(laid(&stage.file.patches(0, 0, 4096)[0]), [7; 100]);
 }
 
 /// What copies of chunk 0 hold once a commit says that the inode's bytes are there.
 fn moved(stage: &mut Stage, copies: &mut [u8]) {
     for _ in 0..3 {
         put_all(stage, copies);
-        stage.sync(|_| Synced::Stable);
+        stage.sync(|_| Synced::Stable(4096));
         if stage.waiting.iter().any(|action| matches!(action, Action::Commit { .. })) {
             assert!(stage.commit(Ok(())).convert_inline);
             return;
@@ -278,7 +278,7 @@ fn bytes_that_another_client_put_into_the_inode_after_a_commit_are_read_although
     stage.write(100, &[5; 10]);
     grant_inline(&mut stage, 4, &[1; 16]);
     put_all(&mut stage, &mut [0; 200]);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     let attr = Attr { data_version: 7, size: 9, ..stage.file.attr };
     let inline_data = vec![9; 9].into();
     let reply = NameReply { attr: Some(attr), is_inline: true, inline_data, ..NameReply::default() };
@@ -290,5 +290,5 @@ fn bytes_that_another_client_put_into_the_inode_after_a_commit_are_read_although
     let attr = Attr { data_version: 5, size: 110, ..attr };
     let late = NameReply { attr: Some(attr), ..NameReply::default() };
     stage.tell(Event::Committed { cycle, outcome: Ok(Box::new(late)) });
-    assert!(!stage.file.is_body_known() || stage.file.patches(0, 0, 9)[0].bytes() == [9; 9]);
+    assert!(!stage.file.is_body_known() || laid(&stage.file.patches(0, 0, 9)[0]) == [9; 9]);
 }

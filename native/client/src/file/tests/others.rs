@@ -36,7 +36,7 @@ fn a_chunk_whose_bytes_are_committed_is_never_made_anew_though_its_grant_is_from
     let reply = NameReply { attr: Some(stage.file.attr), chunks: vec![fresh], ..NameReply::default() };
     stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     stage.write(5000, &[2; 1000]);
     stage.tell(Event::Flush { settle: false });
@@ -48,7 +48,7 @@ fn a_chunk_whose_bytes_are_committed_is_never_made_anew_though_its_grant_is_from
 fn a_file_that_others_made_small_again_is_asked_for_anew_although_an_old_grant_is_held() {
     let mut stage = Stage::new();
     stage.written();
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     let Some(Action::Commit { cycle, .. }) = stage.take(|action| matches!(action, Action::Commit { .. })) else {
         panic!("a commit is wanted")
     };
@@ -90,7 +90,7 @@ fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_
     stage.tell(Event::Granted { index: 0, outcome: Ok(Box::new(reply)) });
     assert_eq!(stage.file.foreign_changes(), before + 1, "pages of before may be cached");
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Ok(()));
     assert!(stage.file.is_done(1));
     assert_eq!(stage.file.foreign_changes(), before + 1);
@@ -100,7 +100,7 @@ fn another_clients_change_that_comes_with_a_grant_counts_as_foreign_and_the_own_
 fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_version() {
     let mut stage = Stage::new();
     stage.written();
-    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3);
     stage.commit(Err(Error::stale("cut").because(Reason::ChunkMoved)));
     assert!(!stage.file.is_done(1));
     stage.version = 4;
@@ -118,7 +118,7 @@ fn what_was_sent_before_another_client_cut_the_file_is_sent_again_at_the_new_ver
     stage.tell(Event::TrimTold { index: 0, outcome: Ok(Box::new(reply)) });
     assert_eq!(stage.sends()[0].2, [1; 1000]);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert_eq!(stage.commit(Ok(())).stored[0].version, 5);
     assert!(stage.file.is_done(1) && !stage.file.is_dirty() && stage.file.faults() == 0);
 }
@@ -129,7 +129,7 @@ fn a_sync_that_finds_the_chunk_on_none_of_its_servers_blames_nobody() {
         let mut stage = Stage::new();
         stage.written();
         let gone = Error::namespace(libc::ENOENT, "chunk 50 is not on this server");
-        stage.sync(|server| if server <= absent { Synced::Failed(gone.clone()) } else { Synced::Stable });
+        stage.sync(|server| if server <= absent { Synced::Failed(gone.clone()) } else { Synced::Stable(4096) });
         let asked = stage.take(|action| matches!(action, Action::Grant { .. }));
         let Some(Action::Grant { request, .. }) = asked else { panic!("a grant is asked for: {:?}", stage.waiting) };
         assert_eq!(request.failed.len() as u32, if absent == 3 { 0 } else { 2 });
@@ -161,7 +161,7 @@ fn who_finds_a_chunk_moved_again_and_again_asks_for_it_after_the_pause_and_not_b
         stage.grant(None);
     }
     stage.acknowledge(BOOT);
-    assert_eq!(stage.sync(|_| Synced::Stable), 3);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 3);
     stage.commit(Ok(()));
     assert!(!stage.file.is_dirty());
 }

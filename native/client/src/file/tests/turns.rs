@@ -47,11 +47,11 @@ fn a_turn_does_not_end_in_the_middle_of_a_record() {
     assert_eq!(append(&mut stage, b"rest"), Taken::At(200_004), "nobody else's record comes between");
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(!stage.commit(Ok(())).append);
     stage.tell(Event::Flush { settle: false });
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.commit(Ok(())).append, "the record is whole");
 }
 
@@ -65,7 +65,7 @@ fn after_a_commit_that_a_full_window_wanted_another_turn_is_asked_for() {
     assert!(!stage.file.is_done(1), "the window is half full, and nobody asked for a sync");
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.commit(Ok(())).append);
     assert_eq!(append(&mut stage, b"next"), Taken::NeedsTurn);
 }
@@ -81,7 +81,7 @@ fn an_append_waits_for_its_turn_and_the_commit_that_shows_it_ends_the_turn() {
     stage.tell(Event::Fired(Timer::Linger));
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     let request = stage.commit(Ok(()));
     assert!(request.append && request.size == 200_006);
     assert_eq!(append(&mut stage, b"three"), Taken::NeedsTurn);
@@ -96,7 +96,7 @@ fn appended_bytes_that_lost_their_place_come_again_at_the_new_end_once() {
     stage.tell(Event::Flush { settle: false });
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     stage.commit(Err(Error::stale("lost").because(Reason::TurnLost)));
     assert!(!stage.file.is_done(1));
     stage.version = 4;
@@ -110,7 +110,7 @@ fn appended_bytes_that_lost_their_place_come_again_at_the_new_end_once() {
     let sends: Vec<_> = stage.sends().into_iter().map(|(_, offset, bytes)| (offset, bytes)).collect();
     assert_eq!(sends, [(200_100, b"mine".to_vec())]);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert_eq!(stage.commit(Ok(())).size, 200_104);
     assert!(stage.file.is_done(1));
 }
@@ -136,7 +136,7 @@ fn appended_bytes_whose_turn_is_over_are_not_even_sent_to_their_old_place() {
     stage.grant(None);
     assert_eq!(stage.sends()[0].1, 100);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.commit(Ok(())).append && stage.file.is_done(1));
 }
 
@@ -201,7 +201,7 @@ fn after_the_commit_that_ended_a_turn_another_is_asked_for() {
     stage.tell(Event::Fired(Timer::Linger));
     stage.grant(None);
     stage.acknowledge(BOOT);
-    stage.sync(|_| Synced::Stable);
+    stage.sync(|_| Synced::Stable(4096));
     assert!(stage.commit(Ok(())).append);
     assert_eq!(append(&mut stage), Taken::NeedsTurn);
 }
