@@ -30,6 +30,7 @@ from tests.sharing.support import (
     away,
     kill_all,
     pid_of,
+    punch_hole,
     restart_all,
     wait_until_copies_are_equal,
     write_mount_config,
@@ -61,10 +62,11 @@ class Plan:
     def of(seed: int, kills: bool) -> "Plan":
         dice = random.Random(seed)
         weights = {
-            "write": 10, "append": 8, "cut": 3, "grow": 2, "replace": 1, "fsync": 5, "reopen": 3, "look": 8, "watch": 6,
+            "write": 10, "append": 8, "cut": 3, "grow": 2, "punch": 3, "replace": 1, "fsync": 5, "reopen": 3, "look": 8,
+            "watch": 6,
         }  # fmt: skip
         # Some rounds do without some of it: what is rare beside cuts is frequent without them.
-        for kind in ("append", "cut", "grow", "replace", "fsync"):
+        for kind in ("append", "cut", "grow", "punch", "replace", "fsync"):
             if dice.random() < 0.25:
                 weights[kind] = 0
         return Plan(
@@ -201,6 +203,17 @@ class Client(threading.Thread):
     def grow(self) -> None:
         opened = self.opened("writer")
         self.cut_to(opened, os.fstat(opened.fd).st_size // BLOCK + self.length())
+
+    def punch(self) -> None:
+        """A hole within the file, as far as this mount knows; durable when it returns."""
+        opened = self.opened("writer")
+        size = os.fstat(opened.fd).st_size // BLOCK
+        if size == 0:
+            return
+        first = self.dice.randrange(size)
+        made = self.change("hole", opened.inode, first, min(self.length(), size - first))
+        punch_hole(opened.fd, first * BLOCK, made.count * BLOCK)
+        made.end = made.stable = time.monotonic()
 
     def cut_to(self, opened: Opened, size: int) -> None:
         made = self.change("cut", opened.inode, min(size, 4 * self.plan.most))

@@ -7,7 +7,7 @@ each block that a reader finds:
 
 - it is of this file, whole, where its writer put it, and from no later time;
 - no other change came for sure after it and before the open (close-to-open; one's own changes count at once);
-- zeros have a cause: never written, or cut off; and something made the file longer without writing there, or it was cut after
+- zeros have a cause: never written, made a hole, or cut off; and something made the file longer without writing there, or it was cut after
   the reader had heard its size;
 - a reader never goes back to what came before something it saw; except from bytes that nobody had synced, when a chunkserver or the
   client that wrote them failed meanwhile;
@@ -61,7 +61,7 @@ def found(block: bytes) -> Found:
 
 @dataclass(eq=False)
 class Change:
-    """A write or append of `count` blocks (`first`: where; of an append unknown), or a cut to `first` blocks.
+    """A write, hole or append of `count` blocks (`first`: where; of an append unknown), or a cut to `first` blocks.
 
     `stable`: when a sync or close returned OK after it; infinite as long as none did, also for one that failed.
     """
@@ -75,6 +75,11 @@ class Change:
     start: float
     end: float
     stable: float = inf
+
+    @property
+    def zeroes(self) -> bool:
+        """It writes nothing and leaves zeros."""
+        return self.kind in ("cut", "hole")
 
     @property
     def behind(self) -> int:
@@ -225,7 +230,7 @@ class _Check:
         if change and block.appended and self.may_move(change, look):
             return
         where = change.first + block.index if change and block.appended else block.index
-        if change is None or change.kind == "cut" or where != at or not 0 <= at - change.first < change.count:
+        if change is None or change.zeroes or where != at or not 0 <= at - change.first < change.count:
             self.wrong.append(f"{look}: block {at} has {block}, which nobody wrote there")
         elif block.inode != look.inode or change.inode != look.inode:
             self.wrong.append(f"{look}: block {at} is of another file: {block}")
@@ -266,19 +271,19 @@ class _Check:
         return None
 
     def zero_causes(self, look: Look, at: int) -> list[Change | None]:
-        """Cuts, and the making of the file (None), that may be why this block is zeros."""
-        cuts = [c for c in self.over(look.inode, at) if c.kind == "cut" and c.start < look.end]
+        """Cuts, holes, and the making of the file (None), that may be why this block is zeros."""
+        cuts = [c for c in self.over(look.inode, at) if c.zeroes and c.start < look.end]
         causes: list[Change | None] = [*cuts, None]
         return [cause for cause in causes if self.overtaken(look, at, cause) is None]
 
     def check_zeros(self, look: Look, at: int) -> None:
         causes = self.zero_causes(look, at)
         if not causes:
-            cuts = [c for c in self.over(look.inode, at) if c.kind == "cut" and c.start < look.end]
+            cuts = [c for c in self.over(look.inode, at) if c.zeroes and c.start < look.end]
             came = self.overtaken(look, at, max(cuts, key=lambda cut: cut.start, default=None))
             self.wrong.append(f"{look}: block {at} is zeros, though there came {came}")
             return
-        if any(cause is not None and cause.end > look.start for cause in causes):
+        if any(cause is not None and (cause.end > look.start or cause.kind == "hole") for cause in causes):
             return
         for change in self.of_file[look.inode]:
             makes_holes = change.kind in ("cut", "write") and change.first > at
@@ -299,7 +304,7 @@ class _Check:
         if size and not any(self.makes(c, size, look) for c in mine):
             self.wrong.append(f"{look}: the size is {size} blocks, and no change made it so")
         for change in mine:
-            if change.kind != "append" or change.first >= 0:
+            if change.kind != "hole" and (change.kind != "append" or change.first >= 0):
                 short = change.behind > size and self.counts(change, look)
                 if short and not any(
                     cut.first < change.behind and not cut.before(change) and cut is not change for cut in reversed(cuts)
@@ -309,6 +314,8 @@ class _Check:
 
     def makes(self, change: Change, size: int, look: Look) -> bool:
         """The file may be so many blocks because of it: when it was done, or half-way."""
+        if change.kind == "hole":
+            return False
         half_way = change.kind != "cut" and change.first < size < change.behind and change.end > look.start
         return change.behind == size or half_way or (change.kind == "append" and change.first < 0)
 

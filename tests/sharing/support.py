@@ -5,6 +5,7 @@ The frames client does what a client may do, at the moment a test wants it: late
 
 import concurrent.futures
 import contextlib
+import ctypes
 import functools
 import itertools
 import json
@@ -27,6 +28,7 @@ from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import FAILURE, Answer, Raw
 
 T = TypeVar("T")
+libc = ctypes.CDLL(None, use_errno=True)
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK = 4096
@@ -386,6 +388,13 @@ def pid_of(cluster: Cluster, name: str) -> int:
 
 
 @functools.cache
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
+    if libc.fallocate64(fd, 1 | 2, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"fallocate: {os.strerror(number)}")
+
+
 def apart() -> concurrent.futures.ProcessPoolExecutor:
     """A process that has no file of a mount open. A child closes what it inherited, closing flushes, and a flush waits for
     the very servers that the child is to start."""

@@ -21,6 +21,10 @@ def cut(client: int, sequence: int, size: int, start: float, end: float) -> Chan
     return Change("cut", client, sequence, FILE, size, 0, start, end, end)
 
 
+def hole(client: int, sequence: int, first: int, count: int, start: float, end: float) -> Change:
+    return Change("hole", client, sequence, FILE, first, count, start, end, end)
+
+
 def of(change: Change, *indexes: int, inode: int = FILE) -> list[Found]:
     return [Mark(inode, index, change.client, change.sequence, change.kind == "append") for index in indexes]
 
@@ -51,6 +55,15 @@ def test_what_was_synced_before_the_open_and_what_may_have_come_since_are_both_r
     later = write(2, 1, 1, 1, 3, 4)  # never synced: perhaps there, perhaps not
     assert not judged([BASE, later], look(3, 5, 6, *of(BASE, 0, 1, 2, 3)))
     assert not judged([BASE, later], look(3, 5, 6, *of(BASE, 0), *of(later, 1), *of(BASE, 2, 3)))
+
+
+def test_a_hole_is_zeros_and_changes_no_size() -> None:
+    punched = hole(2, 1, 1, 2, 3, 4)
+    assert not judged([BASE, punched], look(3, 5, 6, *of(BASE, 0), None, None, *of(BASE, 3)))
+    assert "afterwards came hole" in judged([BASE, punched], look(3, 5, 6, *of(BASE, 0, 1), None, *of(BASE, 3)))
+    assert "is zeros" in judged([BASE, punched], look(3, 5, 6, *of(BASE, 0), None, None, None))
+    over = write(3, 1, 1, 1, 5, 6, stable=7)
+    assert "is zeros" in judged([BASE, punched, over], look(3, 8, 9, *of(BASE, 0), None, None, *of(BASE, 3)))
 
 
 def test_a_cut_and_a_write_at_the_same_time_may_come_in_either_order() -> None:
