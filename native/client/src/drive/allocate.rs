@@ -39,6 +39,9 @@ pub async fn allocate(drive: &Arc<Drive>, file: &FileRef, (offset, length): (u64
     let _order = file.order.lock().await;
     // Of a call that was given up.
     drive.with(file, |inner| inner.file.take_refusal());
+    if drive.with(file, |inner| inner.file.awaits_places()) {
+        drive.committed(file, false).await?;
+    }
     let size = look_again(drive, file).await?;
     let (holes, promises) = match what {
         Allocate::Hole => (end.min(size), offset),

@@ -57,6 +57,11 @@ impl File {
         self.writers.get(&index).is_some_and(|writer| !writer.is_clean())
     }
 
+    /// Whether appended bytes wait to be committed. Their place is not final, so nothing can be ordered after them there.
+    pub fn awaits_places(&self) -> bool {
+        self.turn.has_displaced() || self.writers.values().any(Writer::appends)
+    }
+
     fn lies_inline_to(&self, end: u64) -> bool {
         matches!(self.body, Body::Inline(_)) && end <= u64::from(self.limits.inline_bytes)
     }

@@ -197,7 +197,7 @@ impl Writer {
     }
 
     /// Appended bytes are among what is here: they are good only in their turn.
-    fn appends(&self) -> bool {
+    pub fn appends(&self) -> bool {
         self.filling.as_ref().is_some_and(|filling| filling.append) || self.pieces().any(|piece| piece.append)
     }
 
