@@ -387,7 +387,6 @@ def pid_of(cluster: Cluster, name: str) -> int:
     return int(cluster.node(name)["pid"])
 
 
-@functools.cache
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
     if libc.fallocate64(fd, 1 | 2, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
@@ -395,6 +394,7 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
         raise OSError(number, f"fallocate: {os.strerror(number)}")
 
 
+@functools.cache
 def apart() -> concurrent.futures.ProcessPoolExecutor:
     """A process that has no file of a mount open. A child closes what it inherited, closing flushes, and a flush waits for
     the very servers that the child is to start."""
