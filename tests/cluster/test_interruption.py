@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mooseng_py.demo.harness import Cluster, wait_until
+from tests.scrape import counted, page_of
 from tests.sharing.support import pid_of
 
 # The daemon looks every 20 ms, and a tenth of a second is promised; the rest is for a busy machine. Unanswered it would be 30 s and more.
@@ -171,8 +171,7 @@ def test_who_is_killed_waits_for_no_answer(
 
 
 def test_what_nobody_waited_for_leaves_no_open_file(cluster: Cluster, caller: Making, silence: Silence) -> None:
-    address = next(node["addresses"]["http"] for node in cluster.nodes() if node["name"] == "client-2")
-    page = f"http://{address}/metrics"
+    page = page_of(cluster, "client-2")
     one = caller(cluster.mount(2) / "left", CALLS["open of what is known"])
     files, opens = counted(page, OPEN_FILES), counted(page, OPENS)
     silence.begin()
@@ -187,12 +186,6 @@ def test_what_nobody_waited_for_leaves_no_open_file(cluster: Cluster, caller: Ma
 
 OPENS = 'mooseng_fuse_request_seconds_count{operation="open"}'
 OPEN_FILES = "mooseng_fuse_open_files"
-
-
-def counted(page: str, name: str) -> float:
-    with urllib.request.urlopen(page, timeout=5) as answer:
-        lines: list[str] = answer.read().decode().splitlines()
-    return float(next(line.split()[-1] for line in lines if line.startswith(name)))
 
 
 def test_a_signal_each_millisecond_disturbs_no_operation(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -23,9 +24,11 @@ from tests.sharing.support import (
     paused,
     pid_of,
     places,
+    punch_hole,
     restart_all,
     same,
     unequal_copies,
+    wait_until_copies_are_equal,
 )
 
 LONGEST_STALL_S = 1.2
@@ -173,3 +176,36 @@ def writing(stack: ExitStack, path: Path, size: int) -> Activity:
         os.fsync(fd)
 
     return Activity(f"writing {size} bytes", step)
+
+
+def test_holes_promises_and_copies_go_on_while_a_chunkserver_dies_and_comes_back(cluster: Cluster) -> None:
+    data = os.urandom(4 * MIB)
+    folder = cluster.mount(1)
+    (folder / "source").write_bytes(data)
+    over = Event()
+
+    def work() -> int:
+        rounds = 0
+        while not over.is_set() or rounds < 2:
+            name = folder / f"target-{rounds % 3}"
+            with (folder / "source").open("rb") as source, name.open("w+b", buffering=0) as target:
+                done = 0
+                while done < len(data):
+                    done += os.copy_file_range(source.fileno(), target.fileno(), len(data) - done)
+                punch_hole(target.fileno(), MIB + 5, 2 * MIB)
+                os.posix_fallocate(target.fileno(), 0, 5 * MIB)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        kill_all(cluster, SERVERS[:1])
+        time.sleep(1)
+        restart_all(cluster, SERVERS[:1])
+        over.set()
+        rounds = working.result(120)
+    right = data[: MIB + 5] + bytes(2 * MIB) + data[3 * MIB + 5 :] + bytes(MIB)
+    for number in range(min(rounds, 3)):
+        name = f"target-{number}"
+        same((cluster.mount(2) / name).read_bytes(), right, name)
+        wait_until_copies_are_equal(cluster, name, len(right), timeout_s=30)

@@ -17,7 +17,7 @@ use crate::node::{Node, Opened, chunk_ref};
 /// Reads on the way from the source. One waits for a round trip each time, many push clients' reads aside.
 const WINDOW: usize = 4;
 /// For one request to the source. Longer than a stall of a busy disk, shorter than anybody's patience.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole chunk: above 64 MiB at the speed of a very busy disk. Writers of the chunk wait meanwhile.
 const COPY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -84,10 +84,15 @@ async fn fetch(node: &Node, opened: &Opened, chunk: chunk::ChunkRef, source: &Re
     node.background.run(move || target.finish()).await
 }
 
-/// One run of blocks, checked in every way that the reply allows.
 async fn read_run(link: Arc<Link>, chunk: ChunkRef, run: Run) -> Result<(Run, Buffer, Vec<u8>)> {
-    let offset = (run.first * BLOCK_BYTES) as u32;
-    let length = (run.count * BLOCK_BYTES) as u32;
+    let (data, crcs) = read_blocks(&link, chunk, run.first, run.count).await?;
+    Ok((run, data, crcs))
+}
+
+/// `count` blocks from `first` on, checked in every way that the reply allows, and their checksums.
+pub async fn read_blocks(link: &Link, chunk: ChunkRef, first: usize, count: usize) -> Result<(Buffer, Vec<u8>)> {
+    let offset = (first * BLOCK_BYTES) as u32;
+    let length = (count * BLOCK_BYTES) as u32;
     let request = ChunkRead { chunk: Some(chunk), offset, length };
     let answer = link.call(Method::ChunkRead, &request, None, Deadline::after(REQUEST_TIMEOUT)).await?;
     let reply: ChunkReadReply = answer.decode()?;
@@ -101,10 +106,10 @@ async fn read_run(link: Arc<Link>, chunk: ChunkRef, run: Run) -> Result<(Run, Bu
     if let Err(at) = crc::check_pieces(offset as usize, &data, &reply.crcs) {
         return Err(Error::integrity(format!("bytes at {} were damaged on the way", offset as usize + at)));
     }
-    Ok((run, data, reply.crcs))
+    Ok((data, reply.crcs))
 }
 
-fn forget_when_silent<T>(opened: &Opened, source: &Replica, outcome: Result<T>) -> Result<T> {
+pub fn forget_when_silent<T>(opened: &Opened, source: &Replica, outcome: Result<T>) -> Result<T> {
     if outcome.as_ref().is_err_and(|error| error.errno == libc::ETIMEDOUT) {
         opened.sources.forget(source);
     }

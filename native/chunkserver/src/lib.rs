@@ -2,6 +2,7 @@
 //! and deletes chunks as the leading master says, and reports what it holds and what went bad.
 //! It decides nothing about where copies belong, and touches no chunk file but through crate `chunk`.
 
+mod borrow;
 mod chain;
 mod commands;
 mod config;

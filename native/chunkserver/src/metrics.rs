@@ -10,6 +10,7 @@ pub type Metric = (&'static str, Vec<(&'static str, String)>, f64);
 pub enum Op {
     Write,
     Fill,
+    Copy,
     Trim,
     Sync,
     Read,
@@ -17,9 +18,10 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [(Op, &'static str); 6] = [
+    const ALL: [(Op, &'static str); 7] = [
         (Op::Write, "write"),
         (Op::Fill, "fill"),
+        (Op::Copy, "copy"),
         (Op::Trim, "trim"),
         (Op::Sync, "sync"),
         (Op::Read, "read"),
@@ -37,7 +39,7 @@ struct OpCounter {
 
 #[derive(Default)]
 pub struct Metrics {
-    ops: [OpCounter; 6],
+    ops: [OpCounter; 7],
     pub read_bytes: AtomicU64,
     pub written_bytes: AtomicU64,
     pub bad_blocks_read: AtomicU64,

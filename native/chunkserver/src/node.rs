@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::{Error, Result};
 use chunk::Store;
@@ -18,7 +18,7 @@ use crate::chain::Chain;
 use crate::config::{ChunkServerConfig, DirectIo};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
-use crate::reports::Reports;
+use crate::reports::{Finding, Reports};
 use crate::standing::Standing;
 use crate::turns::Turns;
 
@@ -119,6 +119,16 @@ impl Node {
 
     pub fn server_id(&self) -> u32 {
         self.config.server_id
+    }
+
+    /// Another copy must replace this one; the leader is told.
+    pub fn found_bad(&self, chunk: chunk::ChunkRef) {
+        tracing::warn!(
+            chunk = chunk.id,
+            version = chunk.version,
+            "a stored block does not match its checksum; another copy must replace it"
+        );
+        self.reports.note(chunk.id, Finding::Rotten(chunk.version), Instant::now());
     }
 
     pub fn hello(&self) -> Hello {

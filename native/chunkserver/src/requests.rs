@@ -10,16 +10,16 @@ use prost::Message;
 use wire::budget::OUTSIDE;
 use wire::frame::MAX_FRAME_PAYLOAD_BYTES as MAX_REPLY;
 use wire::proto::{
-    ChunkFill, ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
+    ChunkCopy, ChunkFill, ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
     ChunkWriteReply, Fill, Hello, Replica, Role, Stamp,
 };
 use wire::service::Budgets;
 use wire::{Handler, Method, Peer, Request, Response, Weight};
 
+use crate::borrow;
 use crate::metrics::{Op, add};
 use crate::node::{Node, Opened, chunk_ref};
 use crate::outcome;
-use crate::reports::Finding;
 use crate::turns::Turn;
 
 /// Servers behind this one in a chain. Far above any sensible number of copies.
@@ -47,9 +47,12 @@ fn weigh(method: u16, message: &[u8], from_chain: bool) -> Weight {
         true => ChainOnly::decode(message).map_or(OUTSIDE, |only| only.chain.len().min(OUTSIDE)),
         false => OUTSIDE,
     };
-    let reply_bytes = match is(Method::ChunkRead) {
-        true => ChunkRead::decode(message).map_or(0, |read| (read.length as usize + 2 * BLOCK_BYTES).min(MAX_REPLY)),
-        false => 0,
+    let read_bytes = |length: u32| (length as usize + 2 * BLOCK_BYTES).min(MAX_REPLY);
+    let reply_bytes = match Method::try_from(method) {
+        Ok(Method::ChunkRead) => ChunkRead::decode(message).map_or(0, |read| read_bytes(read.length)),
+        // Not answered, but read and held here as long.
+        Ok(Method::ChunkCopy) => ChunkCopy::decode(message).map_or(MAX_REPLY, |copy| read_bytes(copy.length)),
+        _ => 0,
     };
     Weight { rank, reply_bytes }
 }
@@ -80,6 +83,7 @@ impl Handler for Node {
         let (op, outcome) = match request.method {
             Method::ChunkWrite => (Op::Write, write(&self, &opened, request).await),
             Method::ChunkFill => (Op::Fill, fill(&self, &opened, request).await),
+            Method::ChunkCopy => (Op::Copy, copy(&self, &opened, request).await),
             Method::ChunkTrim => (Op::Trim, trim(&self, &opened, request).await),
             Method::ChunkSync => (Op::Sync, sync(&self, &opened, request).await),
             Method::ChunkRead => (Op::Read, read(&self, &opened, request).await),
@@ -117,7 +121,17 @@ async fn write(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Re
     let payload = Arc::new(request.payload.unwrap_or_else(|| Buffer::take(0)));
     let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
     let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
+    write_on(node, opened, chunk, message, payload).await
+}
 
+/// In its turn: here and on the servers behind.
+async fn write_on(
+    node: &Node,
+    opened: &Arc<Opened>,
+    chunk: chunk::ChunkRef,
+    message: ChunkWrite,
+    payload: Arc<Buffer>,
+) -> Result<Response> {
     // What is refused here is not passed on either: a next server that was started anew knows no rounds.
     opened.store.check_sender(chunk.id, sender(&message))?;
     let own = write_here(node, opened, chunk, &message, payload.clone());
@@ -147,7 +161,7 @@ async fn write_here(
         // The writer's bytes are wrong, or those that the write partly covers on our disk: only the latter is ours.
         Err(error) if error.kind == ErrorKind::Integrity => {
             if crc::check_pieces(offset as usize, &payload, &message.crcs).is_ok() {
-                found_bad(node, chunk);
+                node.found_bad(chunk);
                 return Err(outcome::own(error, node.server_id()));
             }
             return Err(error);
@@ -178,6 +192,17 @@ async fn fill(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Res
     check_chain(&message.chain, node.server_id())?;
     let chunk = chunk_ref(message.chunk)?;
     let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
+    fill_on(node, opened, chunk, message, fill).await
+}
+
+/// In its turn: here and on the servers behind.
+async fn fill_on(
+    node: &Node,
+    opened: &Arc<Opened>,
+    chunk: chunk::ChunkRef,
+    message: ChunkFill,
+    fill: chunk::Fill,
+) -> Result<Response> {
     let sender = chunk::Sender { writer: message.writer, round: message.round };
     opened.store.check_sender(chunk.id, sender)?;
 
@@ -186,7 +211,7 @@ async fn fill(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Res
         let store = opened.store.clone();
         let filled = node.stable.run(move || store.fill(chunk, sender, offset, length, fill, create)).await;
         if filled.as_ref().is_err_and(|error| error.kind == ErrorKind::Integrity) {
-            found_bad(node, chunk);
+            node.found_bad(chunk);
         }
         let stored_bytes = filled.map_err(|error| outcome::own(error, node.server_id()))?;
         opened.unsynced.lock().insert(chunk.id);
@@ -204,6 +229,28 @@ async fn fill(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Res
     add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
     let stamps = outcome::merge(own, downstream)?;
     Ok((&ChunkWriteReply { stamps }).into())
+}
+
+/// Bytes of another chunk, as if the client had read them and sent them to the first server.
+async fn copy(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {
+    let message: ChunkCopy = request.decode()?;
+    check_range(message.offset, message.length)?;
+    check_range(message.source_offset, message.length)?;
+    check_chain(&message.chain, node.server_id())?;
+    let (chunk, source) = (chunk_ref(message.chunk)?, chunk_ref(message.source)?);
+    let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
+    let payload = borrow::read(node, opened, source, &message).await?;
+    let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
+    let ChunkCopy { offset, length, create, chain, writer, round, .. } = message;
+    let chunk_name = message.chunk;
+    if payload.iter().all(|byte| *byte == 0) {
+        let fill = wire::proto::Fill::Hole.into();
+        let message = ChunkFill { chunk: chunk_name, offset, length, fill, create, chain, writer, round };
+        return fill_on(node, opened, chunk, message, chunk::Fill::Hole).await;
+    }
+    let crcs = crc::piece_crcs(offset as usize, &payload);
+    let message = ChunkWrite { chunk: chunk_name, offset, length, crcs, create, chain, sync: false, writer, round };
+    write_on(node, opened, chunk, message, payload).await
 }
 
 async fn trim(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Response> {
@@ -257,7 +304,7 @@ async fn read(node: &Node, opened: &Opened, request: Request) -> Result<Response
         Err(error) => {
             if error.kind == ErrorKind::Integrity {
                 add(&node.metrics.bad_blocks_read, 1);
-                found_bad(node, chunk);
+                node.found_bad(chunk);
             }
             return Err(outcome::own(error, node.server_id()));
         }
@@ -290,15 +337,6 @@ async fn map(node: &Node, opened: &Opened, request: Request) -> Result<Response>
 
 fn sender(message: &ChunkWrite) -> chunk::Sender {
     chunk::Sender { writer: message.writer, round: message.round }
-}
-
-fn found_bad(node: &Node, chunk: chunk::ChunkRef) {
-    tracing::warn!(
-        chunk = chunk.id,
-        version = chunk.version,
-        "a stored block does not match its checksum; another copy must replace it"
-    );
-    node.reports.note(chunk.id, Finding::Rotten(chunk.version), Instant::now());
 }
 
 fn stamp(node: &Node, stored_bytes: u32) -> Stamp {

@@ -9,7 +9,7 @@ use base::ErrorKind;
 use chunkserver::ChunkServerConfig;
 use support::*;
 use wire::Method;
-use wire::proto::{ChunkFill, ChunkWrite, Fill};
+use wire::proto::{ChunkCopy, ChunkFill, ChunkWrite, Fill};
 
 fn new_chunk(id: u64, data: &[u8], chain: Vec<wire::proto::Replica>) -> Write<'_> {
     Write { chunk: chunk(id, 1), offset: 0, data, create: true, chain, sync: false }
@@ -124,6 +124,82 @@ async fn malformed_fills_are_refused_and_change_nothing() {
     let made = fill(&server.link, &ChunkFill { create: true, ..good }).await.unwrap();
     assert_eq!(made[0].stored_bytes, 0);
     assert_eq!(read(&server.link, chunk(7, 1), 0, 100).await.unwrap(), [0; 100]);
+}
+
+/// From chunk 7 to chunk 8, both at their first version.
+fn copied(source_offset: u32, offset: u32, length: u32, chain: &[wire::proto::Replica]) -> ChunkCopy {
+    let (chunk, source, create) = (chunk(8, 1), chunk(7, 1), true);
+    let (chain, replicas) = (chain.to_vec(), vec![]);
+    ChunkCopy { chunk, offset, length, create, chain, writer: 0, round: 0, source, source_offset, replicas }
+}
+
+async fn copy(link: &wire::Link, message: &ChunkCopy) -> base::Result<Vec<wire::proto::Stamp>> {
+    let reply = link.call(Method::ChunkCopy, message, None, deadline()).await?;
+    Ok(reply.decode::<wire::proto::ChunkWriteReply>()?.stamps)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_another_chunk_come_from_the_copy_here_or_from_a_server_that_has_one() {
+    let servers = [Running::start(1).await, Running::start(2).await, Running::start(3).await];
+    let data = pattern(1 << 20, 1);
+    let chain = [servers[1].replica()];
+    write(&servers[0].link, new_chunk(7, &data, chain.to_vec())).await.unwrap();
+    let stamps = copy(&servers[0].link, &copied(1000, 5000, 900_000, &chain)).await.unwrap();
+    assert_eq!(stamps.iter().map(|stamp| stamp.server_id).collect::<Vec<_>>(), [1, 2]);
+    // The third has none of chunk 7, and the first that it is to ask is gone.
+    let gone = wire::proto::Replica { server_id: 9, address: "127.0.0.1:1".into() };
+    let replicas = vec![gone, servers[1].replica()];
+    let from_there = ChunkCopy { replicas, ..copied(1000, 5000, 900_000, &[]) };
+    copy(&servers[2].link, &from_there).await.unwrap();
+    for server in &servers {
+        let bytes = read(&server.link, chunk(8, 1), 0, 1 << 20).await.unwrap();
+        assert!(bytes[5000..905_000] == data[1000..901_000]);
+        assert!(bytes[..5000].iter().chain(&bytes[905_000..]).all(|byte| *byte == 0));
+    }
+    let maps = [
+        map(&servers[0].link, chunk(8, 1), false).await.unwrap(),
+        map(&servers[1].link, chunk(8, 1), false).await.unwrap(),
+    ];
+    assert_eq!(maps[0], maps[1]);
+    // Where the source has zeros, nothing is stored.
+    let zeros = copy(&servers[0].link, &copied(2 << 20, 0, 1 << 20, &chain)).await.unwrap();
+    assert!(zeros.iter().all(|stamp| stamp.stored_bytes == 0), "{zeros:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_cannot_be_read_are_copied_nowhere_and_blame_no_server_of_the_chain() {
+    let servers = [Running::start(1).await, Running::start(2).await];
+    let chain = [servers[1].replica()];
+    let data = pattern(100_000, 1);
+    let errno = |message: ChunkCopy| {
+        let link = servers[0].link.clone();
+        async move {
+            let error = copy(&link, &message).await.unwrap_err();
+            assert!(error.failed_servers.is_empty(), "{error}");
+            error.errno
+        }
+    };
+    assert_eq!(errno(copied(0, 0, 1000, &chain)).await, libc::EREMOTEIO);
+    write(&servers[0].link, new_chunk(7, &data, chain.to_vec())).await.unwrap();
+    map(&servers[0].link, chunk(7, 3), true).await.unwrap();
+    map(&servers[1].link, chunk(7, 3), true).await.unwrap();
+    let replicas = vec![servers[1].replica()];
+    assert_eq!(errno(ChunkCopy { replicas, ..copied(0, 0, 1000, &chain) }).await, libc::EREMOTEIO);
+    for bad in [
+        copied(0, 0, 0, &chain),
+        copied(0, 0, (1 << 20) + 1, &chain),
+        copied(u32::MAX, 0, 10, &chain),
+        copied(0, u32::MAX, 10, &chain),
+        copied((64 << 20) - 9, 0, 10, &chain),
+        ChunkCopy { source: None, ..copied(0, 0, 10, &chain) },
+        ChunkCopy { chunk: None, ..copied(0, 0, 10, &chain) },
+        copied(0, 0, 10, &[servers[0].replica()]),
+    ] {
+        assert_eq!(errno(bad).await, libc::EINVAL);
+    }
+    for server in &servers {
+        assert_eq!(read(&server.link, chunk(8, 1), 0, 1).await.unwrap_err().errno, libc::ENOENT);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

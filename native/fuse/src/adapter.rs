@@ -125,7 +125,7 @@ fn statfs(reply: Replier, outcome: Outcome<FsStats>) {
 }
 
 impl FileSystem for Adapter {
-    /// What is not here (locks, ioctl, poll, bmap, copy_file_range, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
+    /// What is not here (locks, ioctl, poll, bmap, syncfs) is answered with ENOSYS: the kernel then does it itself, or tells the application
     /// EOPNOTSUPP, and does not ask again.
     fn handle(&self, request: Request<'_>, reply: Replier) {
         match request.operation {
@@ -155,6 +155,7 @@ impl FileSystem for Adapter {
             Asked::Fallocate { handle, offset, length, mode } => {
                 self.fallocate(&request, handle, (offset, length), mode, reply);
             }
+            Asked::CopyFileRange(copy) => self.copy_range(&request, copy, reply),
             Asked::Statx { .. } => self.statx(&request, reply),
             Asked::Read { handle, offset, size, .. } => self.read(&request, handle, offset, size, reply),
             Asked::Write { .. } => self.write(&request, reply),
@@ -296,6 +297,17 @@ impl Adapter {
         let (core, creds) = (self.core.clone(), self.core.creds(request));
         let work = async move { core.allocate(creds, handle, span, mode).await };
         self.core.run(Operation::Fallocate, request.pid, reply, work, empty);
+    }
+
+    fn copy_range(&self, request: &Request<'_>, copy: kernel::CopyRange, reply: Replier) {
+        let (core, creds) = (self.core.clone(), self.core.creds(request));
+        let work = async move { core.copy_range(creds, copy).await };
+        self.core.run(Operation::CopyFileRange, request.pid, reply, work, move |reply, outcome| match outcome {
+            Ok(copied) if copy.wide => reply.copied(copied),
+            // One call never copies more than fits.
+            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        });
     }
 
     fn statx(&self, request: &Request<'_>, reply: Replier) {

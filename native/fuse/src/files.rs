@@ -148,6 +148,20 @@ impl Core {
         Ok(())
     }
 
+    /// copy_file_range(2) between two files of this mount.
+    pub async fn copy_range(&self, creds: Credentials, copy: kernel::CopyRange) -> Result<u64> {
+        if copy.flags != 0 {
+            let sentence = format!("copy_file_range with flags {:#x} is not known", copy.flags);
+            return Err(Error::namespace(libc::EINVAL, sentence));
+        }
+        let (source, target) = (self.files.get(copy.handle)?, self.files.get(copy.target_handle)?);
+        self.engine.written_by(target.handle, &creds)?;
+        let (from, to) = ((source.handle, copy.offset), (target.handle, copy.target_offset));
+        let copied = self.engine.copy_range(from, to, copy.length).await?;
+        self.pages.wrote(target.inode, copy.target_offset + copied);
+        Ok(copied)
+    }
+
     /// Writes all of `data`. `flags` are the open file's as of now: O_APPEND and O_SYNC can be changed by fcntl(2). Without a
     /// writer it is a page of a mapping: that has its place, and its handle, with its flags, is only a guess of the kernel.
     pub async fn write(

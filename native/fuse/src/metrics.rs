@@ -21,7 +21,7 @@ operations! {
     Read "read", Write "write", Flush "flush", Release "release", Fsync "fsync", OpenDir "opendir", ReadDir "readdir",
     ReadDirPlus "readdirplus", StatFs "statfs", Access "access",
     GetXattr "getxattr", SetXattr "setxattr", ListXattr "listxattr", RemoveXattr "removexattr", TmpFile "tmpfile", Statx "statx", Lseek "lseek",
-    Fallocate "fallocate",
+    Fallocate "fallocate", CopyFileRange "copy_file_range",
 }
 
 #[derive(Default)]

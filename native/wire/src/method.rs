@@ -67,6 +67,8 @@ methods! {
     ChunkMap = 44,
     /// ChunkFill -> ChunkWriteReply.
     ChunkFill = 45,
+    /// ChunkCopy -> ChunkWriteReply.
+    ChunkCopy = 46,
 
     /// AppendRequest -> AppendReply.
     RaftAppend = 60,

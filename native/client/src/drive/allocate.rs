@@ -8,9 +8,8 @@ use wire::proto::name_request::Op;
 use wire::proto::{Fill, StatFs};
 
 use super::read::{located, look_again};
-use super::write::{cut, know_body};
+use super::write::{cut, know_body, offer};
 use super::{Drive, FileRef};
-use crate::file::Taken;
 
 /// Chunks of one call that are under way together.
 const AT_ONCE: usize = 64;
@@ -50,12 +49,12 @@ pub async fn allocate(drive: &Arc<Drive>, file: &FileRef, (offset, length): (u64
     };
     for (start, stop) in cut(offset, holes, CHUNK_BYTES) {
         if has_bytes(drive, file, start / CHUNK_BYTES).await? {
-            put(drive, file, (start, stop), Fill::Hole, false).await?;
+            put_fill(drive, file, (start, stop), Fill::Hole, false).await?;
         }
     }
     let grows = matches!(what, Allocate::Promise { grows: true } | Allocate::Zeros { grows: true });
     for (count, span) in cut(offset, promises, CHUNK_BYTES).enumerate() {
-        put(drive, file, span, Fill::Promise, grows).await?;
+        put_fill(drive, file, span, Fill::Promise, grows).await?;
         if count % AT_ONCE == AT_ONCE - 1 {
             finish(drive, file).await?;
         }
@@ -77,7 +76,7 @@ async fn require_room(drive: &Arc<Drive>, file: &FileRef, length: u64) -> Result
 }
 
 /// Whether somebody wrote to chunk `index`, or may have.
-async fn has_bytes(drive: &Arc<Drive>, file: &FileRef, index: u64) -> Result<bool> {
+pub async fn has_bytes(drive: &Arc<Drive>, file: &FileRef, index: u64) -> Result<bool> {
     know_body(drive, file).await?;
     if drive.with(file, |inner| inner.file.is_inline() || inner.file.writes_to(index)) {
         return Ok(true);
@@ -86,22 +85,18 @@ async fn has_bytes(drive: &Arc<Drive>, file: &FileRef, index: u64) -> Result<boo
     Ok(info.written || info.granted)
 }
 
-async fn put(drive: &Arc<Drive>, file: &FileRef, span: (u64, u64), fill: Fill, grows: bool) -> Result<()> {
-    loop {
-        drive.budget().await?;
-        let mut progress = std::pin::pin!(file.progress.notified());
-        progress.as_mut().enable();
-        let now = drive.now();
-        match drive.act(file, |state| state.fill(now, span, fill, grows)) {
-            Taken::At(_) => return Ok(()),
-            Taken::NeedsBody => know_body(drive, file).await?,
-            Taken::NeedsRoom | Taken::NeedsTurn => progress.await,
-        }
-        drive.peers.check_open()?;
-    }
+pub async fn put_fill(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    span: (u64, u64),
+    fill: Fill,
+    grows: bool,
+) -> Result<()> {
+    offer(drive, file, |file, now| file.fill(now, span, fill, grows)).await
 }
 
-async fn finish(drive: &Arc<Drive>, file: &FileRef) -> Result<()> {
+/// All of it is carried out, or why not.
+pub async fn finish(drive: &Arc<Drive>, file: &FileRef) -> Result<()> {
     drive.committed(file, false).await?;
     drive.with(file, |inner| inner.file.take_refusal()).map_or(Ok(()), Err)
 }

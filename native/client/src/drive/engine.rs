@@ -16,6 +16,7 @@ use wire::proto::{self, Attr, Create, Credentials, GetAttr, Lookup, NameReply, O
 use super::accessed;
 use super::allocate::{Allocate, allocate};
 use super::append::append;
+use super::duplicate::{Place, duplicate};
 use super::read::{ReadData, read_at};
 use super::seek::seek;
 use super::write::write_at;
@@ -301,6 +302,18 @@ impl Engine {
         let opened = self.handle(handle)?;
         self.before_write(handle, &opened)?;
         allocate(&self.drive, &opened.file, (offset, length), what).await
+    }
+
+    /// copy_file_range(2): up to `length` bytes from an offset of one handle to an offset of another, durably. -> how many
+    pub async fn copy_range(&self, source: (u64, u64), target: (u64, u64), length: u64) -> Result<u64> {
+        let (from, to) = (self.handle(source.0)?, self.handle(target.0)?);
+        if !from.flags.read {
+            return Err(Error::namespace(libc::EBADF, format!("handle {} is not open for reading", source.0)));
+        }
+        self.before_write(target.0, &to)?;
+        let from = Place { file: &from.file, handle: source.0, offset: source.1 };
+        let to = Place { file: &to.file, handle: target.0, offset: target.1 };
+        duplicate(&self.drive, from, to, length).await
     }
 
     /// Who writes next through this handle, which another may have opened: what becomes of set-id bits depends on it.

@@ -4,6 +4,7 @@
 pub mod accessed;
 pub mod allocate;
 pub mod append;
+mod duplicate;
 pub mod engine;
 mod fetch;
 mod perform;

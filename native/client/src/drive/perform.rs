@@ -107,6 +107,7 @@ async fn send(
             servers.call_patiently(&head, Method::ChunkWrite, &message, Some(data), deadline).await
         }
         PieceRequest::Fill(message) => servers.call_patiently(&head, Method::ChunkFill, &message, None, deadline).await,
+        PieceRequest::Copy(message) => servers.call_patiently(&head, Method::ChunkCopy, &message, None, deadline).await,
     };
     let outcome = match answer {
         Ok(reply) => match reply.decode::<ChunkWriteReply>() {

@@ -9,7 +9,7 @@ use wire::proto::name_request::Op;
 
 use super::read::OVERTAKEN_TRIES;
 use super::{Drive, FileRef};
-use crate::file::{CELL_BYTES, Event, Taken};
+use crate::file::{Action, CELL_BYTES, Event, File, Now, Taken};
 
 /// Chunks asked for at once when the map is not known.
 pub const MAP_CHUNKS: u32 = 64;
@@ -25,7 +25,8 @@ pub async fn write_at(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u
     Ok(())
 }
 
-async fn put(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u8]) -> Result<()> {
+/// The caller holds the file's order.
+pub async fn put(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u8]) -> Result<()> {
     if data.is_empty() {
         return Ok(());
     }
@@ -35,20 +36,29 @@ async fn put(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u8]) -> Re
     };
     for (start, stop) in cut(offset, end, CELL_BYTES) {
         let part = &data[(start - offset) as usize..(stop - offset) as usize];
-        loop {
-            drive.budget().await?;
-            let mut progress = std::pin::pin!(file.progress.notified());
-            progress.as_mut().enable();
-            let now = drive.now();
-            match drive.act(file, |state| state.write(now, start, part)) {
-                Taken::At(_) => break,
-                Taken::NeedsBody => know_body(drive, file).await?,
-                Taken::NeedsRoom | Taken::NeedsTurn => progress.await,
-            }
-            drive.peers.check_open()?;
-        }
+        offer(drive, file, |state, now| state.write(now, start, part)).await?;
     }
     Ok(())
+}
+
+/// Offer something to the file until it is taken.
+pub async fn offer(
+    drive: &Arc<Drive>,
+    file: &FileRef,
+    mut put: impl FnMut(&mut File, Now) -> (Taken, Vec<Action>),
+) -> Result<()> {
+    loop {
+        drive.budget().await?;
+        let mut progress = std::pin::pin!(file.progress.notified());
+        progress.as_mut().enable();
+        let now = drive.now();
+        match drive.act(file, |state| put(state, now)) {
+            Taken::At(_) => return Ok(()),
+            Taken::NeedsBody => know_body(drive, file).await?,
+            Taken::NeedsRoom | Taken::NeedsTurn => progress.await,
+        }
+        drive.peers.check_open()?;
+    }
 }
 
 /// Ask for body and map when they are not known. An answer that a change here or elsewhere overtook tells neither.

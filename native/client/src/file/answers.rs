@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Buffer, Error, ErrorKind, Reason};
-use wire::proto::{ChunkFill, ChunkInfo, ChunkSyncReply, ChunkWrite, ChunkWriteReply, Replica};
+use wire::proto::{ChunkCopy, ChunkFill, ChunkInfo, ChunkSyncReply, ChunkWrite, ChunkWriteReply, Replica};
 
 use super::event::{Blame, Refusal, Synced};
 use super::pieces::{Content, Piece};
@@ -14,6 +14,7 @@ pub enum PieceRequest {
     /// With these bytes behind it.
     Write(ChunkWrite, Arc<Buffer>),
     Fill(ChunkFill),
+    Copy(ChunkCopy),
 }
 
 /// The request for one piece, under a grant of this client.
@@ -34,6 +35,22 @@ pub fn piece_request(
         Content::Fill(filled) => {
             let fill = filled.fill.into();
             PieceRequest::Fill(ChunkFill { chunk, offset, length, fill, create, chain, writer, round })
+        }
+        Content::Copy(copied) => {
+            let (source, source_offset) = (copied.source.chunk, copied.offset);
+            let replicas = copied.source.replicas.clone();
+            PieceRequest::Copy(ChunkCopy {
+                chunk,
+                offset,
+                length,
+                create,
+                chain,
+                writer,
+                round,
+                source,
+                source_offset,
+                replicas,
+            })
         }
     }
 }

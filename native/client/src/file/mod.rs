@@ -38,7 +38,7 @@ use writer::{Trouble, Want, Writer};
 pub use answers::{PieceRequest, blamed, not_synced, piece_request, stamped, synced};
 pub use blocks::Blocks;
 pub use event::{Action, Blame, Event, Now, Refusal, Synced, Taken, Timer, Times};
-pub use pieces::{CELL_BYTES, Content, Filled, Patch, Piece};
+pub use pieces::{CELL_BYTES, Content, Copied, Filled, Patch, Piece};
 pub use ranges::Ranges;
 pub use readahead::{Fetched, Fetching, ReadAhead, SEGMENT_BYTES};
 pub use reading::{Source, chain, overlay};

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::limits::{BLOCK_BYTES, MAX_PAYLOAD_BYTES};
 use base::{Buffer, crc};
-use wire::proto::Fill;
+use wire::proto::{ChunkInfo, Fill};
 
 use super::ranges::Ranges;
 
@@ -21,6 +21,15 @@ const TINY_BYTES: usize = BLOCK_BYTES;
 pub enum Content {
     Bytes(Arc<Buffer>),
     Fill(Filled),
+    Copy(Copied),
+}
+
+/// Bytes of another chunk, which its servers have.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    pub source: Arc<ChunkInfo>,
+    pub offset: u32,
+    pub length: u32,
 }
 
 /// A span that no bytes are sent for.
@@ -56,10 +65,15 @@ impl Piece {
         Piece { seq, offset, content: Content::Fill(filled), append: false, crcs: OnceLock::new() }
     }
 
+    pub fn copy(seq: u64, offset: u32, copied: Copied) -> Piece {
+        Piece { seq, offset, content: Content::Copy(copied), append: false, crcs: OnceLock::new() }
+    }
+
     pub fn length(&self) -> u32 {
         match &self.content {
             Content::Bytes(data) => data.len() as u32,
             Content::Fill(filled) => filled.length,
+            Content::Copy(copied) => copied.length,
         }
     }
 
@@ -75,17 +89,25 @@ impl Piece {
 
     pub fn filled(&self) -> Option<&Filled> {
         match &self.content {
-            Content::Bytes(_) => None,
             Content::Fill(filled) => Some(filled),
+            Content::Bytes(_) | Content::Copy(_) => None,
         }
     }
 
-    /// None of a hole or a promise.
+    /// None of a hole, a promise or a copy.
     pub fn bytes(&self) -> &[u8] {
         match &self.content {
             Content::Bytes(data) => data,
-            Content::Fill(_) => &[],
+            Content::Fill(_) | Content::Copy(_) => &[],
         }
+    }
+
+    pub fn has_bytes(&self) -> bool {
+        matches!(self.content, Content::Bytes(_))
+    }
+
+    pub fn is_copy(&self) -> bool {
+        matches!(self.content, Content::Copy(_))
     }
 
     /// What a reader gets is as before, whether it is done or not.
@@ -97,7 +119,7 @@ impl Piece {
     pub fn charge(&self) -> usize {
         match &self.content {
             Content::Bytes(data) => data.capacity(),
-            Content::Fill(_) => BLOCK_BYTES,
+            Content::Fill(_) | Content::Copy(_) => BLOCK_BYTES,
         }
     }
 
@@ -106,14 +128,19 @@ impl Piece {
         let of = |data: &Buffer| crc::piece_crcs(self.offset as usize, data);
         self.crcs.get_or_init(|| match &self.content {
             Content::Bytes(data) => of(data),
-            Content::Fill(_) => Vec::new(),
+            Content::Fill(_) | Content::Copy(_) => Vec::new(),
         })
+    }
+
+    /// Whether it is known here what a reader finds there.
+    pub fn is_known(&self) -> bool {
+        !self.is_promise() && !self.is_copy()
     }
 
     /// Put what it makes of `data`, which begins at `offset` of the chunk.
     pub fn lay_over(&self, data: &mut [u8], offset: u32) {
         let (from, to) = (self.offset.max(offset), self.end().min(offset + data.len() as u32));
-        if from >= to || self.is_promise() {
+        if from >= to || !self.is_known() {
             return;
         }
         let target = &mut data[(from - offset) as usize..(to - offset) as usize];
@@ -121,7 +148,7 @@ impl Piece {
             Content::Bytes(bytes) => {
                 target.copy_from_slice(&bytes[(from - self.offset) as usize..(to - self.offset) as usize]);
             }
-            Content::Fill(_) => target.fill(0),
+            Content::Fill(_) | Content::Copy(_) => target.fill(0),
         }
     }
 
@@ -133,18 +160,32 @@ impl Piece {
         Piece::new(self.seq, start, data, self.append)
     }
 
-    /// The same with what was written over it by `later` ones. Of a hole only those parts become bytes where there are some.
+    /// A part of a hole, a promise or a copy.
+    fn part(&self, start: u32, end: u32) -> Piece {
+        let length = end - start;
+        match &self.content {
+            Content::Fill(filled) => Piece::fill(self.seq, start, Filled { length, ..*filled }),
+            Content::Copy(copied) => {
+                let offset = copied.offset + (start - self.offset);
+                Piece::copy(self.seq, start, Copied { offset, length, ..copied.clone() })
+            }
+            Content::Bytes(_) => self.part_under((start, end), &[]),
+        }
+    }
+
+    /// The same with what was written over it by `later` ones. Of what has no bytes only those parts get some where those
+    /// have.
     pub fn under(self: &Arc<Piece>, later: &[Arc<Piece>]) -> Vec<Arc<Piece>> {
-        let Content::Fill(filled) = self.content else {
+        if self.has_bytes() {
             return vec![Arc::new(self.part_under((self.offset, self.end()), later))];
-        };
+        }
         let mut bytes = Ranges::default();
-        for piece in later.iter().filter(|piece| piece.filled().is_none()) {
+        for piece in later.iter().filter(|piece| piece.has_bytes()) {
             bytes.insert(u64::from(piece.offset), u64::from(piece.end()));
         }
         let (start, end) = (u64::from(self.offset), u64::from(self.end()));
         let gaps = bytes.gaps(start, end);
-        if filled.fill == Fill::Promise || gaps == [(start, end)] {
+        if self.is_promise() || gaps == [(start, end)] {
             return vec![self.clone()];
         }
         let mut parts: Vec<Piece> = Vec::new();
@@ -153,10 +194,7 @@ impl Piece {
                 .map(|cell| (from.max(cell * CELL_BYTES) as u32, to.min((cell + 1) * CELL_BYTES) as u32));
             parts.extend(cells.map(|span| self.part_under(span, later)));
         }
-        let kept = |(from, to): (u64, u64)| {
-            Piece::fill(self.seq, from as u32, Filled { length: (to - from) as u32, ..filled })
-        };
-        parts.extend(gaps.into_iter().map(kept));
+        parts.extend(gaps.into_iter().map(|(from, to)| self.part(from as u32, to as u32)));
         parts.into_iter().map(Arc::new).collect()
     }
 

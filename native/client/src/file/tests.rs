@@ -648,6 +648,43 @@ fn a_promise_that_is_refused_is_told_to_who_asked_and_loses_nothing() {
 }
 
 #[test]
+fn a_copy_that_servers_cannot_make_is_told_to_who_asked_and_blames_nobody() {
+    let mut stage = Stage::new();
+    stage.written();
+    stage.sync(|_| Synced::Stable(4096));
+    stage.commit(Ok(()));
+    let source = Arc::new(stage.info(None));
+    let (taken, actions) = stage.file.copy(stage.now, 10_000, Copied { source, offset: 77, length: 50_000 });
+    stage.keep(actions);
+    assert_eq!(taken, Taken::At(10_000));
+    assert!(stage.file.patches(0, 0, 100_000).is_empty(), "nobody here knows those bytes");
+    stage.write(20_000, &[9; 100]);
+    stage.tell(Event::Flush { settle: false });
+    let error = Error::new(ErrorKind::Namespace, libc::EREMOTEIO, "no copy");
+    stage.answer_a_piece(Err(Refusal { error, blamed: Blame::new() }));
+    stage.grant(None);
+    assert_eq!(stage.sends(), [(1, 20_000, vec![9; 100])], "bytes go on");
+    stage.acknowledge(BOOT);
+    stage.sync(|_| Synced::Stable(4096));
+    stage.commit(Ok(()));
+    assert!(!stage.file.is_dirty());
+    assert_eq!(stage.file.take_refusal().map(|error| error.errno), Some(libc::EREMOTEIO));
+    assert_eq!(stage.file.faults(), 0);
+}
+
+#[test]
+fn a_copy_that_is_sent_again_takes_along_what_was_written_over_it() {
+    let source = Arc::new(Stage::new().info(None));
+    let copied = Arc::new(Piece::copy(3, 10_000, Copied { source, offset: 500, length: 50_000 }));
+    let over = Arc::new(Piece::new(4, 20_000, base::Buffer::copy_of(&[9; 100]), false));
+    let parts = copied.under(&[over]);
+    let told: Vec<_> = parts.iter().map(|part| (part.seq, part.offset, part.end(), part.bytes().len())).collect();
+    assert_eq!(told, [(3, 20_000, 20_100, 100), (3, 10_000, 20_000, 0), (3, 20_100, 60_000, 0)]);
+    let Content::Copy(last) = &parts[2].content else { panic!() };
+    assert_eq!(last.offset, 500 + 10_100);
+}
+
+#[test]
 fn bytes_in_the_inode_become_a_hole_there_and_a_promise_makes_it_longer() {
     let mut stage = Stage::new();
     stage.file.body = Body::Inline(Default::default());

@@ -265,7 +265,7 @@ impl Writer {
     /// Of ours, that no copy is known to have.
     pub fn unsent_bytes(&self) -> u64 {
         let filling = self.filling.iter().map(|filling| u64::from(filling.end() - filling.offset));
-        let pieces = self.queue.iter().chain(&self.flying).filter(|piece| piece.filled().is_none());
+        let pieces = self.queue.iter().chain(&self.flying).filter(|piece| piece.has_bytes());
         filling.chain(pieces.map(|piece| u64::from(piece.length()))).sum()
     }
 
@@ -278,7 +278,7 @@ impl Writer {
     pub fn patches(&self, source: Option<ChunkRef>, start: u32, end: u32) -> Vec<Patch> {
         let held = if source == Some(self.chunk) { &[][..] } else { &self.held[..] };
         let sent = self.queue.iter().chain(&self.flying).chain(held);
-        let sent = sent.filter(|piece| piece.offset < end && start < piece.end() && !piece.is_promise());
+        let sent = sent.filter(|piece| piece.offset < end && start < piece.end() && piece.is_known());
         let mut sealed: Vec<&Arc<Piece>> = sent.collect();
         sealed.sort_by_key(|piece| piece.seq);
         let mut patches: Vec<Patch> = sealed.into_iter().cloned().map(Patch::Sealed).collect();
@@ -552,13 +552,18 @@ impl Writer {
         self.pieces().any(|piece| piece.is_promise())
     }
 
-    /// Holes and promises leave, done or not; bytes are sent again. -> the grant to abandon
-    pub fn drop_fills(&mut self) -> Option<ChunkRef> {
-        if self.pieces().all(|piece| piece.filled().is_none()) {
+    /// Whether the piece with this number is a copy.
+    pub fn copies(&self, seq: u64) -> bool {
+        self.pieces().any(|piece| piece.seq == seq && piece.is_copy())
+    }
+
+    /// Holes, promises and copies leave, done or not; bytes are sent again. -> the grant to abandon
+    pub fn drop_what_has_no_bytes(&mut self) -> Option<ChunkRef> {
+        if self.pieces().all(|piece| piece.has_bytes()) {
             return None;
         }
         self.send_again();
-        self.queue.retain(|piece| piece.filled().is_none());
+        self.queue.retain(|piece| piece.has_bytes());
         self.recount();
         self.pause(false);
         self.last_grant = None;

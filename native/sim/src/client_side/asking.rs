@@ -40,6 +40,8 @@ impl World {
                 let what = match piece_request(&info, &piece, rest, (client.writer, round), create) {
                     PieceRequest::Write(message, data) => Question::Write { message, data: Arc::new(data.to_vec()) },
                     PieceRequest::Fill(message) => Question::Fill { message },
+                    // Bytes say where they were written, so no simulated client copies.
+                    PieceRequest::Copy(_) => return,
                 };
                 self.call(id, head.server_id, what, Waiting::Send { index, round, seq, offset, info }, patience);
             }
