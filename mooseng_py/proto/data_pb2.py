@@ -25,35 +25,37 @@ _sym_db = _symbol_database.Default()
 from mooseng_py.proto import common_pb2 as mooseng__py_dot_proto_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmooseng_py/proto/data.proto\x12\nmooseng.v1\x1a\x1dmooseng_py/proto/common.proto\"\xc0\x01\n\nChunkWrite\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04\x63rcs\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\"\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x13.mooseng.v1.Replica\x12\x0c\n\x04sync\x18\x07 \x01(\x08\x12\x0e\n\x06writer\x18\x08 \x01(\x04\x12\r\n\x05round\x18\t \x01(\r\"\xc3\x01\n\tChunkFill\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x1e\n\x04\x66ill\x18\x04 \x01(\x0e\x32\x10.mooseng.v1.Fill\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\"\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x13.mooseng.v1.Replica\x12\x0e\n\x06writer\x18\x08 \x01(\x04\x12\r\n\x05round\x18\t \x01(\r\"d\n\tChunkTrim\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\"\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x13.mooseng.v1.Replica\"A\n\tChunkSync\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\x04\"A\n\x05Stamp\x12\x11\n\tserver_id\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x03 \x01(\r\"4\n\x0f\x43hunkWriteReply\x12!\n\x06stamps\x18\x01 \x03(\x0b\x32\x11.mooseng.v1.Stamp\"2\n\x0e\x43hunkSyncReply\x12 \n\x05stamp\x18\x01 \x01(\x0b\x32\x11.mooseng.v1.Stamp\"P\n\tChunkRead\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"v\n\x0e\x43hunkReadReply\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x0c\n\x04\x63rcs\x18\x03 \x01(\x0c\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0cstored_bytes\x18\x05 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\x04\">\n\x08\x43hunkMap\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x08\"A\n\rChunkMapReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07present\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\r*\'\n\x04\x46ill\x12\r\n\tFILL_HOLE\x10\x00\x12\x10\n\x0c\x46ILL_PROMISE\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmooseng_py/proto/data.proto\x12\nmooseng.v1\x1a\x1dmooseng_py/proto/common.proto\"\xc0\x01\n\nChunkWrite\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04\x63rcs\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\"\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x13.mooseng.v1.Replica\x12\x0c\n\x04sync\x18\x07 \x01(\x08\x12\x0e\n\x06writer\x18\x08 \x01(\x04\x12\r\n\x05round\x18\t \x01(\r\"\xc3\x01\n\tChunkFill\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x1e\n\x04\x66ill\x18\x04 \x01(\x0e\x32\x10.mooseng.v1.Fill\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\"\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x13.mooseng.v1.Replica\x12\x0e\n\x06writer\x18\x08 \x01(\x04\x12\r\n\x05round\x18\t \x01(\r\"\x87\x02\n\tChunkCopy\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0e\n\x06\x63reate\x18\x05 \x01(\x08\x12\"\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x13.mooseng.v1.Replica\x12\x0e\n\x06writer\x18\x08 \x01(\x04\x12\r\n\x05round\x18\t \x01(\r\x12$\n\x06source\x18\n \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x15\n\rsource_offset\x18\x0b \x01(\r\x12%\n\x08replicas\x18\x0c \x03(\x0b\x32\x13.mooseng.v1.Replica\"d\n\tChunkTrim\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\"\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x13.mooseng.v1.Replica\"A\n\tChunkSync\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\x04\"A\n\x05Stamp\x12\x11\n\tserver_id\x18\x01 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x03 \x01(\r\"4\n\x0f\x43hunkWriteReply\x12!\n\x06stamps\x18\x01 \x03(\x0b\x32\x11.mooseng.v1.Stamp\"2\n\x0e\x43hunkSyncReply\x12 \n\x05stamp\x18\x01 \x01(\x0b\x32\x11.mooseng.v1.Stamp\"P\n\tChunkRead\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"v\n\x0e\x43hunkReadReply\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x0c\n\x04\x63rcs\x18\x03 \x01(\x0c\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0cstored_bytes\x18\x05 \x01(\r\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\x04\">\n\x08\x43hunkMap\x12#\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.mooseng.v1.ChunkRef\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x08\"A\n\rChunkMapReply\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07present\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\r*\'\n\x04\x46ill\x12\r\n\tFILL_HOLE\x10\x00\x12\x10\n\x0c\x46ILL_PROMISE\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mooseng_py.proto.data_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FILL']._serialized_start=1142
-  _globals['_FILL']._serialized_end=1181
+  _globals['_FILL']._serialized_start=1408
+  _globals['_FILL']._serialized_end=1447
   _globals['_CHUNKWRITE']._serialized_start=75
   _globals['_CHUNKWRITE']._serialized_end=267
   _globals['_CHUNKFILL']._serialized_start=270
   _globals['_CHUNKFILL']._serialized_end=465
-  _globals['_CHUNKTRIM']._serialized_start=467
-  _globals['_CHUNKTRIM']._serialized_end=567
-  _globals['_CHUNKSYNC']._serialized_start=569
-  _globals['_CHUNKSYNC']._serialized_end=634
-  _globals['_STAMP']._serialized_start=636
-  _globals['_STAMP']._serialized_end=701
-  _globals['_CHUNKWRITEREPLY']._serialized_start=703
-  _globals['_CHUNKWRITEREPLY']._serialized_end=755
-  _globals['_CHUNKSYNCREPLY']._serialized_start=757
-  _globals['_CHUNKSYNCREPLY']._serialized_end=807
-  _globals['_CHUNKREAD']._serialized_start=809
-  _globals['_CHUNKREAD']._serialized_end=889
-  _globals['_CHUNKREADREPLY']._serialized_start=891
-  _globals['_CHUNKREADREPLY']._serialized_end=1009
-  _globals['_CHUNKMAP']._serialized_start=1011
-  _globals['_CHUNKMAP']._serialized_end=1073
-  _globals['_CHUNKMAPREPLY']._serialized_start=1075
-  _globals['_CHUNKMAPREPLY']._serialized_end=1140
+  _globals['_CHUNKCOPY']._serialized_start=468
+  _globals['_CHUNKCOPY']._serialized_end=731
+  _globals['_CHUNKTRIM']._serialized_start=733
+  _globals['_CHUNKTRIM']._serialized_end=833
+  _globals['_CHUNKSYNC']._serialized_start=835
+  _globals['_CHUNKSYNC']._serialized_end=900
+  _globals['_STAMP']._serialized_start=902
+  _globals['_STAMP']._serialized_end=967
+  _globals['_CHUNKWRITEREPLY']._serialized_start=969
+  _globals['_CHUNKWRITEREPLY']._serialized_end=1021
+  _globals['_CHUNKSYNCREPLY']._serialized_start=1023
+  _globals['_CHUNKSYNCREPLY']._serialized_end=1073
+  _globals['_CHUNKREAD']._serialized_start=1075
+  _globals['_CHUNKREAD']._serialized_end=1155
+  _globals['_CHUNKREADREPLY']._serialized_start=1157
+  _globals['_CHUNKREADREPLY']._serialized_end=1275
+  _globals['_CHUNKMAP']._serialized_start=1277
+  _globals['_CHUNKMAP']._serialized_end=1339
+  _globals['_CHUNKMAPREPLY']._serialized_start=1341
+  _globals['_CHUNKMAPREPLY']._serialized_end=1406
 # @@protoc_insertion_point(module_scope)

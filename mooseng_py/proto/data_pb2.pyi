@@ -57,6 +57,30 @@ class ChunkFill(_message.Message):
     round: int
     def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., fill: _Optional[_Union[Fill, str]] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., writer: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
+class ChunkCopy(_message.Message):
+    __slots__ = ("chunk", "offset", "length", "create", "chain", "writer", "round", "source", "source_offset", "replicas")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    chunk: _common_pb2.ChunkRef
+    offset: int
+    length: int
+    create: bool
+    chain: _containers.RepeatedCompositeFieldContainer[_common_pb2.Replica]
+    writer: int
+    round: int
+    source: _common_pb2.ChunkRef
+    source_offset: int
+    replicas: _containers.RepeatedCompositeFieldContainer[_common_pb2.Replica]
+    def __init__(self, chunk: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., create: _Optional[bool] = ..., chain: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ..., writer: _Optional[int] = ..., round: _Optional[int] = ..., source: _Optional[_Union[_common_pb2.ChunkRef, _Mapping]] = ..., source_offset: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[_common_pb2.Replica, _Mapping]]] = ...) -> None: ...
+
 class ChunkTrim(_message.Message):
     __slots__ = ("chunk", "length", "chain")
     CHUNK_FIELD_NUMBER: _ClassVar[int]

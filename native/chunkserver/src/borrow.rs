@@ -12,12 +12,7 @@ use crate::copy::{REQUEST_TIMEOUT, forget_when_silent, read_blocks};
 use crate::node::{Node, Opened};
 
 /// The bytes that `message` names of `source`. EREMOTEIO: no copy could be read at that version.
-pub async fn read(
-    node: &Node,
-    opened: &Opened,
-    source: chunk::ChunkRef,
-    message: &ChunkCopy,
-) -> Result<Arc<Buffer>> {
+pub async fn read(node: &Node, opened: &Opened, source: chunk::ChunkRef, message: &ChunkCopy) -> Result<Arc<Buffer>> {
     let (offset, length) = (message.source_offset, message.length);
     let store = opened.store.clone();
     let here = node.io.run(move || store.read(source, offset, length)).await;

@@ -10,8 +10,8 @@ use prost::Message;
 use wire::budget::OUTSIDE;
 use wire::frame::MAX_FRAME_PAYLOAD_BYTES as MAX_REPLY;
 use wire::proto::{
-    ChunkCopy, ChunkFill, ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim, ChunkWrite,
-    ChunkWriteReply, Fill, Hello, Replica, Role, Stamp,
+    ChunkCopy, ChunkFill, ChunkMap, ChunkMapReply, ChunkRead, ChunkReadReply, ChunkSync, ChunkSyncReply, ChunkTrim,
+    ChunkWrite, ChunkWriteReply, Fill, Hello, Replica, Role, Stamp,
 };
 use wire::service::Budgets;
 use wire::{Handler, Method, Peer, Request, Response, Weight};

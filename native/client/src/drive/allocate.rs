@@ -85,13 +85,7 @@ pub async fn has_bytes(drive: &Arc<Drive>, file: &FileRef, index: u64) -> Result
     Ok(info.written || info.granted)
 }
 
-pub async fn put_fill(
-    drive: &Arc<Drive>,
-    file: &FileRef,
-    span: (u64, u64),
-    fill: Fill,
-    grows: bool,
-) -> Result<()> {
+pub async fn put_fill(drive: &Arc<Drive>, file: &FileRef, span: (u64, u64), fill: Fill, grows: bool) -> Result<()> {
     offer(drive, file, |file, now| file.fill(now, span, fill, grows)).await
 }
 
