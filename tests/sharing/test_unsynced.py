@@ -111,3 +111,21 @@ def _close_quietly(fd: int) -> None:
         os.close(fd)
     except OSError:
         pass  # its mount is dead
+
+
+def test_who_saw_unsynced_bytes_through_one_descriptor_gets_them_through_its_others_too(cluster: Cluster) -> None:
+    """What an older descriptor fetched ahead is from before them."""
+    with connect(cluster.url()) as reader, connect(cluster.url()) as writer:
+        name = "/ahead"
+        reader.write_bytes(name, b"o" * 1_000_000)
+        with reader.open(name, "rb", buffering=0) as first, writer.open(name, "r+b", buffering=0) as file:
+            for at in range(0, 32_768, 4096):
+                assert first.read(4096) == b"o" * 4096, at
+            file.seek(500_000)
+            file.write(b"n" * 4096)
+            time.sleep(1)  # it sends what nobody adds to, and commits it later
+            with reader.open(name, "rb", buffering=0) as second:
+                second.seek(500_000)
+                assert second.read(4096) == b"n" * 4096
+            first.seek(500_000)
+            assert first.read(4096) == b"n" * 4096

@@ -28,11 +28,11 @@ const HEDGE_AT_LATEST: Duration = Duration::from_secs(1);
 /// `start..end` of the file, which lie in one chunk and are at most a segment long. `turn` shifts which copy is read first:
 /// with another one for each open, every copy is read now and then, so that rot is found, and many readers spread.
 /// -> the bytes, and those of ours that lie over them: noted when it is known where the chunk lies, before it is read, and
-/// once more afterwards, as the answer may show that a server lost what it had acknowledged.
+/// once more afterwards, as the answer may show that a server lost what it had acknowledged. `number`: of this fetch.
 pub async fn fetch(
     drive: &Arc<Drive>,
     file: &FileRef,
-    turn: u64,
+    (turn, number): (u64, u64),
     start: u64,
     end: u64,
 ) -> Result<(Fetched, Vec<Patch>)> {
@@ -50,7 +50,13 @@ pub async fn fetch(
         }
         match fetch_any(drive, file, &info, old == info.chunk, turn, (offset, length)).await {
             Ok(fetched) => {
-                patches.extend(drive.with(file, |inner| inner.file.patches(index, span.0, span.1)));
+                drive.with(file, |inner| {
+                    patches.extend(inner.file.patches(index, span.0, span.1));
+                    if info.granted {
+                        // Whoever sees these bytes must not go back to older ones through another handle.
+                        inner.readers.values_mut().for_each(|reader| reader.drop_older(start, end, number));
+                    }
+                });
                 return Ok((cut_tail(fetched, readable), patches));
             }
             Err(error) if deadline.passed() => {

@@ -72,6 +72,16 @@ pub struct Inner {
     pub readers: HashMap<u64, ReadAhead>,
     pub handles: usize,
     charged: usize,
+    /// Fetches of its bytes so far.
+    fetches: u64,
+}
+
+impl Inner {
+    /// The number of a fetch that begins now.
+    fn next_fetch(&mut self) -> u64 {
+        self.fetches += 1;
+        self.fetches
+    }
 }
 
 impl Drive {
@@ -109,7 +119,7 @@ impl Drive {
         let file = File::new(attr, creds.clone(), limits, self.rounds.clone());
         Arc::new(OpenFile {
             inode: attr.inode,
-            state: Mutex::new(Inner { file, readers: HashMap::new(), handles: 0, charged: 0 }),
+            state: Mutex::new(Inner { file, readers: HashMap::new(), handles: 0, charged: 0, fetches: 0 }),
             order: tokio::sync::Mutex::new(()),
             progress: Notify::new(),
         })

@@ -142,13 +142,14 @@ fn prepare(drive: &Arc<Drive>, file: &FileRef, handle: u64, offset: u64, end: u6
         let permits = SEGMENT_BYTES as usize / PERMIT_BYTES;
         let Ok(permit) = drive.read_budget.clone().try_acquire_many_owned(permits as u32) else { break };
         let (drive, file) = (drive.clone(), file.clone());
+        let number = state.next_fetch();
         let task = tokio::spawn(async move {
-            let (fetched, _) = fetch(&drive, &file, turn, start, stop).await?;
+            let (fetched, _) = fetch(&drive, &file, (turn, number), start, stop).await?;
             Ok(Fetched { _permit: Some(Arc::new(permit)), ..fetched })
         });
         let data = task.map(|joined| joined.unwrap_or_else(|_| Err(Error::unavailable("fetching ahead was stopped"))));
         if let Some(reader) = state.readers.get_mut(&handle) {
-            reader.insert(start, stop, data.boxed().shared());
+            reader.insert(start, stop, number, data.boxed().shared());
         }
     }
     cut(offset, end, SEGMENT_BYTES)
@@ -184,7 +185,8 @@ async fn part_bytes(drive: &Arc<Drive>, file: &FileRef, part: &Part) -> Result<(
         }
     }
     // Not fetched ahead, or that failed: ask again, the error is then this read's own.
-    fetch(drive, file, part.turn, part.start, part.end).await
+    let number = drive.with(file, |inner| inner.next_fetch());
+    fetch(drive, file, (part.turn, number), part.start, part.end).await
 }
 
 /// Where chunk `index` lies, and what of ours lies over `span` of it: both of one moment, or what is acknowledged in between

@@ -34,6 +34,8 @@ pub type Fetching = Shared<BoxFuture<'static, Result<Fetched>>>;
 struct Segment {
     end: u64,
     data: Fetching,
+    /// Rises over all fetches of a file, in the order in which they begin.
+    number: u64,
 }
 
 #[derive(Default)]
@@ -78,8 +80,13 @@ impl ReadAhead {
         list
     }
 
-    pub fn insert(&mut self, start: u64, end: u64, data: Fetching) {
-        self.segments.insert(start, Segment { end, data });
+    pub fn insert(&mut self, start: u64, end: u64, number: u64, data: Fetching) {
+        self.segments.insert(start, Segment { end, data, number });
+    }
+
+    /// Fetch `number` read `start..end` while somebody writes: what was fetched there before it may be older.
+    pub fn drop_older(&mut self, start: u64, end: u64, number: u64) {
+        self.segments.retain(|at, segment| segment.end <= start || end <= *at || segment.number >= number);
     }
 
     /// The segment that holds all of `start..end`, and where it starts.
@@ -121,16 +128,28 @@ mod tests {
     fn a_jump_ends_the_stream_and_forgets_its_bytes() {
         let mut ahead = ReadAhead::default();
         ahead.note(0, 10, 1 << 24);
-        ahead.insert(0, 10, nothing());
+        ahead.insert(0, 10, 1, nothing());
         assert_eq!(ahead.note(1 << 30, (1 << 30) + 10, 1 << 24), 0);
         assert!(ahead.find(0, 10).is_none());
     }
 
     #[test]
+    fn what_was_fetched_before_a_later_fetch_of_the_same_place_is_dropped() {
+        let mut ahead = ReadAhead::default();
+        ahead.insert(0, SEGMENT_BYTES, 3, nothing());
+        ahead.insert(SEGMENT_BYTES, 2 * SEGMENT_BYTES, 5, nothing());
+        ahead.drop_older(0, 2 * SEGMENT_BYTES, 3);
+        assert!(ahead.find(0, 1).is_some());
+        ahead.drop_older(SEGMENT_BYTES, 2 * SEGMENT_BYTES, 4);
+        ahead.drop_older(0, 1, 4);
+        assert!(ahead.find(0, 1).is_none() && ahead.find(SEGMENT_BYTES, SEGMENT_BYTES + 1).is_some());
+    }
+
+    #[test]
     fn only_missing_segments_are_named_and_a_short_tail_is_fetched_again_after_growth() {
         let mut ahead = ReadAhead::default();
-        ahead.insert(0, SEGMENT_BYTES, nothing());
-        ahead.insert(SEGMENT_BYTES, SEGMENT_BYTES + 5, nothing());
+        ahead.insert(0, SEGMENT_BYTES, 1, nothing());
+        ahead.insert(SEGMENT_BYTES, SEGMENT_BYTES + 5, 2, nothing());
         assert_eq!(ahead.missing(0, 2 * SEGMENT_BYTES, SEGMENT_BYTES + 5), []);
         assert_eq!(ahead.missing(0, 2 * SEGMENT_BYTES, SEGMENT_BYTES + 9), [(SEGMENT_BYTES, SEGMENT_BYTES + 9)]);
         ahead.drop_range(3, 4);
