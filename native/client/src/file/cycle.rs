@@ -27,9 +27,8 @@ pub struct Cycle {
     times: Times,
     settle: bool,
     ends_turn: bool,
-    /// The inode's own bytes were looked at, and an operation for some is under way.
+    /// The inode's own bytes were looked at.
     inline_begun: bool,
-    writing_inline: bool,
     /// Chunks that take part.
     chunks: Vec<u64>,
     /// As what each of them was synced: a chunk that was sent again since, or moved, is not what the servers made stable.
@@ -71,11 +70,6 @@ impl Cycle {
     fn times_now(&self, told: Option<Times>, changes: u64) -> Times {
         told.filter(|_| changes == self.changes).unwrap_or(self.times)
     }
-
-    /// Whether something is under way that may raise the data version.
-    pub fn is_changing(&self) -> bool {
-        self.is_committing() || self.writing_inline
-    }
 }
 
 impl File {
@@ -110,7 +104,6 @@ impl File {
             settle: std::mem::take(&mut self.settle),
             ends_turn: self.turn.end(),
             inline_begun: false,
-            writing_inline: false,
             chunks: Vec::new(),
             synced_as: Vec::new(),
             settling: Vec::new(),
@@ -123,7 +116,16 @@ impl File {
         true
     }
 
+    /// Whether something of ours is under way that may raise the data version.
+    pub(super) fn is_changing(&self) -> bool {
+        self.writing_inline.is_some() || self.cycle.as_ref().is_some_and(Cycle::is_committing)
+    }
+
     fn gather(&mut self, out: &mut Vec<Action>) {
+        if self.writing_inline.is_some() {
+            // Also when those bytes went another way since: it must not come after what follows a sync.
+            return;
+        }
         if matches!(self.body, Body::Inline(_)) {
             return self.send_inline(out);
         }
@@ -168,15 +170,12 @@ impl File {
     /// One operation for each contiguous range, one after the other.
     fn send_inline(&mut self, out: &mut Vec<Action>) {
         let (Some(cycle), Body::Inline(inline)) = (&mut self.cycle, &mut self.body) else { return };
-        if cycle.writing_inline {
-            return;
-        }
         if !std::mem::replace(&mut cycle.inline_begun, true) {
             // Once a cycle: later writes are for the next one.
             inline.sending = std::mem::take(&mut inline.dirty).iter().collect();
         }
         if let Some((start, end)) = inline.sending.front().copied() {
-            cycle.writing_inline = true;
+            self.writing_inline = Some(cycle.id);
             let data = inline.content[start as usize..end as usize].to_vec();
             let times = cycle.times_now(self.times, self.changes);
             out.push(Action::WriteInline { offset: start, data, times });
@@ -189,8 +188,14 @@ impl File {
     }
 
     pub(super) fn inline_written(&mut self, now: Now, outcome: Result<Box<NameReply>, Error>, out: &mut Vec<Action>) {
-        let Some(cycle) = &mut self.cycle else { return };
-        cycle.writing_inline = false;
+        let by = self.writing_inline.take();
+        if self.cycle.as_ref().map(|cycle| cycle.id) != by {
+            // Of a cycle that is over, whose bytes are looked after.
+            if let Ok(reply) = outcome {
+                self.absorb_reply(&reply);
+            }
+            return;
+        }
         match outcome {
             Ok(reply) => {
                 if let Body::Inline(inline) = &mut self.body {
@@ -203,9 +208,7 @@ impl File {
             // Another client adds to the end just now.
             Err(error) if error.reason == Reason::TurnTaken => {
                 if let Body::Inline(inline) = &mut self.body {
-                    for (start, end) in std::mem::take(&mut inline.sending) {
-                        inline.dirty.insert(start, end);
-                    }
+                    inline.unsend();
                 }
                 let settle = self.cycle.take().is_some_and(|cycle| cycle.settle);
                 self.try_again(now, settle, error, out);
@@ -305,6 +308,9 @@ impl File {
             self.end_settling(&cycle.settling, false);
             self.turn.not_ended();
             self.settle |= cycle.settle;
+        }
+        if let Body::Inline(inline) = &mut self.body {
+            inline.unsend();
         }
     }
 

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use base::Buffer;
 use wire::proto::NameReply;
 
-use super::cycle::Cycle;
 use super::pieces::Piece;
 use super::ranges::Ranges;
 use super::writer::Writer;
@@ -29,6 +28,13 @@ impl Inline {
         let mut own = self.dirty.clone();
         self.sending.iter().for_each(|(start, end)| own.insert(*start, *end));
         own
+    }
+
+    /// What was not sent, or may not have arrived, is to be sent.
+    pub fn unsend(&mut self) {
+        for (start, end) in std::mem::take(&mut self.sending) {
+            self.dirty.insert(start, end);
+        }
     }
 
     pub fn is_clean(&self) -> bool {
@@ -183,7 +189,7 @@ impl File {
         let lies_inline = reply.is_inline && !reply.inline_data.is_empty();
         let told = reply.attr.as_ref().map(|attr| attr.data_version);
         let known = self.convert.as_ref().and_then(|convert| convert.version);
-        let moved_by_us = !lies_inline && self.cycle.as_ref().is_some_and(Cycle::is_changing);
+        let moved_by_us = !lies_inline && self.is_changing();
         if known.is_some_and(|version| told == Some(version)) || moved_by_us || (!lies_inline && self.convert.is_none())
         {
             return;

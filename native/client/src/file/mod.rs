@@ -96,6 +96,8 @@ pub struct File {
     wanted: u64,
     done: u64,
     cycle: Option<Cycle>,
+    /// The cycle whose operation on the inode's own bytes is under way. Nothing passes it.
+    writing_inline: Option<u64>,
     cycles: u64,
     /// The next cycle gives the grants back.
     settle: bool,
@@ -140,6 +142,7 @@ impl File {
             wanted: 0,
             done: 0,
             cycle: None,
+            writing_inline: None,
             cycles: 0,
             settle: false,
             paused: false,

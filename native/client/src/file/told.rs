@@ -4,7 +4,6 @@
 use base::limits::CHUNK_BYTES;
 use wire::proto::{Attr, ChunkInfo, NameReply};
 
-use super::cycle::Cycle;
 use super::inline::Inline;
 use super::{Body, File};
 
@@ -44,7 +43,7 @@ impl File {
     /// is under way; then its own reply tells. -> the data version that it is of.
     pub(super) fn absorb_unchanged(&mut self, reply: &NameReply) -> u64 {
         let Some(attr) = &reply.attr else { return self.attr.data_version };
-        if !self.cycle.as_ref().is_some_and(Cycle::is_changing) {
+        if !self.is_changing() {
             self.absorb(attr);
         }
         attr.data_version

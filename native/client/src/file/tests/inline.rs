@@ -225,6 +225,26 @@ fn a_late_grant_from_before_another_client_wrote_into_the_inode_does_not_hide_it
     assert_eq!(laid(&stage.file.patches(0, 0, 4096)[0]), [7; 100]);
 }
 
+#[test]
+fn nothing_is_committed_past_an_operation_on_the_inode_that_is_under_way() {
+    let mut stage = dirty_inline();
+    stage.tell(Event::Flush { settle: false });
+    let changes = stage.file.changes();
+    assert!(stage.take(|action| matches!(action, Action::WriteInline { .. })).is_some(), "{:?}", stage.waiting);
+    // It waits somewhere. Another client moved the file into chunks meanwhile.
+    let attr = Attr { size: 20_000, data_version: 5, ..stage.file.attr };
+    let reply = NameReply { attr: Some(attr), chunks: vec![stage.info(None)], ..NameReply::default() };
+    stage.tell(Event::Learned { reply: Box::new(reply), first: 0, count: 1 });
+    stage.grant(None);
+    assert_eq!(stage.sends(), [(0, 4, vec![2; 4])]);
+    stage.acknowledge(BOOT);
+    assert_eq!(stage.sync(|_| Synced::Stable(4096)), 0, "it may still arrive, after what follows a sync");
+    stage.tell(Event::InlineWritten { outcome: Err(Error::namespace(libc::EFBIG, "it lies in chunks")) });
+    stage.sync(|_| Synced::Stable(4096));
+    stage.commit(Ok(()));
+    assert!(stage.file.is_done(changes));
+}
+
 /// What copies of chunk 0 hold once a commit says that the inode's bytes are there.
 fn moved(stage: &mut Stage, copies: &mut [u8]) {
     for _ in 0..3 {
