@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.allocation import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 STEPS = 150
 SLOTS = 3
 AT_FDCWD = -100
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
-KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Actor:
         os.fchmod(self.fd(slot), mode)
 
     def fallocate(self, slot: int, mode: int, offset: int, length: int) -> None:
-        checked(libc.fallocate64(self.fd(slot), mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+        fallocate(self.fd(slot), mode, offset, length)
 
     def copy(self, slot: int, other: int, length: int, at: int, to: int) -> int:
         return os.copy_file_range(self.fd(slot), self.fd(other), length, at, to)

@@ -1,6 +1,5 @@
 """Space promised, given back, and looked at. Source: fallocate(2), lseek(2), posix_fallocate(3)."""
 
-import ctypes
 import errno
 import mmap
 import os
@@ -11,17 +10,8 @@ from pathlib import Path
 import pytest
 
 from mooseng_py.demo.harness import Cluster
+from tests.allocation import COLLAPSE_RANGE, INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate
 from tests.contract.support import KIB, MIB, as_user, refused
-
-KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
-libc = ctypes.CDLL(None, use_errno=True)
-libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-
-
-def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
-    if libc.fallocate(fd, mode, offset, length) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def stored(fd: int) -> int:

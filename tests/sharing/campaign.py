@@ -23,6 +23,7 @@ from math import inf
 from pathlib import Path
 
 from mooseng_py.demo.harness import MOOSENG, Cluster, NotYet, free_port_offset, wait_until
+from tests.allocation import punch_hole
 from tests.sharing.history import BLOCK, Change, History, Look, Mark, Naming, found
 from tests.sharing.support import (
     SERVERS,
@@ -30,7 +31,6 @@ from tests.sharing.support import (
     away,
     kill_all,
     pid_of,
-    punch_hole,
     restart_all,
     wait_until_copies_are_equal,
     write_mount_config,

@@ -5,7 +5,6 @@ The frames client does what a client may do, at the moment a test wants it: late
 
 import concurrent.futures
 import contextlib
-import ctypes
 import functools
 import itertools
 import json
@@ -28,7 +27,6 @@ from mooseng_py.sdk import FileSystem, connect
 from tests.faults.frames import FAILURE, Answer, Raw
 
 T = TypeVar("T")
-libc = ctypes.CDLL(None, use_errno=True)
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK = 4096
@@ -385,13 +383,6 @@ def write_mount_config(cluster: Cluster, path: Path, point: Path, http_port: int
 
 def pid_of(cluster: Cluster, name: str) -> int:
     return int(cluster.node(name)["pid"])
-
-
-def punch_hole(fd: int, offset: int, length: int) -> None:
-    """fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
-    if libc.fallocate64(fd, 1 | 2, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"fallocate: {os.strerror(number)}")
 
 
 @functools.cache

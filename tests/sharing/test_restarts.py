@@ -14,6 +14,7 @@ from threading import Event
 import pytest
 
 from mooseng_py.demo.harness import Activity, Cluster, wait_until
+from tests.allocation import punch_hole
 from tests.sharing.support import (
     BLOCK,
     KIB,
@@ -24,7 +25,6 @@ from tests.sharing.support import (
     paused,
     pid_of,
     places,
-    punch_hole,
     restart_all,
     same,
     unequal_copies,

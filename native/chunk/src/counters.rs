@@ -27,7 +27,7 @@ counters! {
     reads, read_bytes, syncs,
     /// Table syncs before overwriting stable blocks.
     barriers,
-    trims, fills,
+    trims,
     /// Version advances.
     advances,
     created, deleted, copied,

@@ -9,7 +9,6 @@ use base::Result;
 use base::crc::piece_crcs;
 use base::limits::BLOCK_BYTES;
 
-use crate::counters::add;
 use crate::layout::{BlockState, PAGE_ENTRIES};
 use crate::slot::{Control, Slot, missing};
 use crate::types::{ChunkRef, Fill, Sender};
@@ -43,26 +42,19 @@ impl Slot {
                 Fill::Hole => self.make_hole(&mut control, sender, offset as usize, (offset + length) as usize)?,
                 Fill::Promise => self.promise(&mut control, sender, blocks_of(offset, length as usize))?,
             }
-            add(&self.counting().fills, 1);
+            // Also where nothing was to do: the chunk is here.
+            self.set_born();
             return Ok(self.stored_bytes());
         }
     }
 
     fn make_hole(&self, control: &mut Control, sender: Sender, start: usize, end: usize) -> Result<()> {
-        let whole = start.div_ceil(BLOCK_BYTES)..end / BLOCK_BYTES;
-        if whole.is_empty() {
-            // Up to two parts of blocks.
-            let border = end.min(start.next_multiple_of(BLOCK_BYTES));
-            self.zero_part(control, sender, start..border)?;
-            self.zero_part(control, sender, border..end)?;
-        } else {
-            self.zero_part(control, sender, start..whole.start * BLOCK_BYTES)?;
-            self.zero_part(control, sender, whole.end * BLOCK_BYTES..end)?;
-            self.forget(control, whole)?;
-        }
-        // Also where nothing was: the chunk is here.
-        self.set_born();
-        Ok(())
+        // Whole blocks between up to two parts of blocks.
+        let first = end.min(start.next_multiple_of(BLOCK_BYTES));
+        let last = first.max(end / BLOCK_BYTES * BLOCK_BYTES);
+        self.zero_part(control, sender, start..first)?;
+        self.zero_part(control, sender, last..end)?;
+        if first < last { self.forget(control, first / BLOCK_BYTES..last / BLOCK_BYTES) } else { Ok(()) }
     }
 
     /// Bytes of one block; one that nobody wrote stays so.
@@ -88,12 +80,11 @@ impl Slot {
             at = absent.end;
             self.put(control, &*self.files()?, sender, &self.plan_zeros(absent)?)?;
         }
-        self.set_born();
         Ok(())
     }
 
     /// Make blocks absent, durably, and give their space back. The caller keeps syncs out.
-    pub(crate) fn forget(&self, control: &mut Control, blocks: Range<usize>) -> Result<()> {
+    fn forget(&self, control: &mut Control, blocks: Range<usize>) -> Result<()> {
         let (files, pages) = {
             let mut state = self.state().write();
             let Some(loaded) = state.as_mut() else { return Err(missing(self.id)) };

@@ -141,9 +141,7 @@ async fn write_on(
         ..message
     });
     let (own, downstream) = tokio::join!(own, downstream);
-    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
-    let stamps = outcome::merge(own, downstream)?;
-    Ok((&ChunkWriteReply { stamps }).into())
+    stamped(node, own, downstream)
 }
 
 async fn write_here(
@@ -226,9 +224,7 @@ async fn fill_on(
             (if downstream.is_ok() { own.await } else { Ok(stamp(node, 0)) }, downstream)
         }
     };
-    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
-    let stamps = outcome::merge(own, downstream)?;
-    Ok((&ChunkWriteReply { stamps }).into())
+    stamped(node, own, downstream)
 }
 
 /// Bytes of another chunk, as if the client had read them and sent them to the first server.
@@ -241,15 +237,14 @@ async fn copy(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Res
     let (start, end) = (u64::from(message.offset), u64::from(message.offset) + u64::from(message.length));
     let payload = borrow::read(node, opened, source, &message).await?;
     let _turn = turn_at_head(node, &request.peer, chunk.id, start, end).await;
-    let ChunkCopy { offset, length, create, chain, writer, round, .. } = message;
-    let chunk_name = message.chunk;
+    let ChunkCopy { chunk: target, offset, length, create, chain, writer, round, .. } = message;
     if payload.iter().all(|byte| *byte == 0) {
-        let fill = wire::proto::Fill::Hole.into();
-        let message = ChunkFill { chunk: chunk_name, offset, length, fill, create, chain, writer, round };
+        let fill = Fill::Hole.into();
+        let message = ChunkFill { chunk: target, offset, length, fill, create, chain, writer, round };
         return fill_on(node, opened, chunk, message, chunk::Fill::Hole).await;
     }
     let crcs = crc::piece_crcs(offset as usize, &payload);
-    let message = ChunkWrite { chunk: chunk_name, offset, length, crcs, create, chain, sync: false, writer, round };
+    let message = ChunkWrite { chunk: target, offset, length, crcs, create, chain, sync: false, writer, round };
     write_on(node, opened, chunk, message, payload).await
 }
 
@@ -271,9 +266,7 @@ async fn trim(node: &Node, opened: &Arc<Opened>, request: Request) -> Result<Res
     let downstream =
         opened.chain.forward(Method::ChunkTrim, &message.chain, None, |chain| ChunkTrim { chain, ..message });
     let (own, downstream) = tokio::join!(own, downstream);
-    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
-    let stamps = outcome::merge(own, downstream)?;
-    Ok((&ChunkWriteReply { stamps }).into())
+    stamped(node, own, downstream)
 }
 
 async fn sync(node: &Node, opened: &Opened, request: Request) -> Result<Response> {
@@ -337,6 +330,13 @@ async fn map(node: &Node, opened: &Opened, request: Request) -> Result<Response>
 
 fn sender(message: &ChunkWrite) -> chunk::Sender {
     chunk::Sender { writer: message.writer, round: message.round }
+}
+
+/// One answer for both halves of a change.
+fn stamped(node: &Node, own: Result<Stamp>, downstream: Result<Vec<Stamp>>) -> Result<Response> {
+    add(&node.metrics.chain_failures, u64::from(downstream.is_err()));
+    let stamps = outcome::merge(own, downstream)?;
+    Ok((&ChunkWriteReply { stamps }).into())
 }
 
 fn stamp(node: &Node, stored_bytes: u32) -> Stamp {

@@ -87,13 +87,18 @@ async fn holes_and_promises_are_the_same_on_every_copy() {
     assert!(maps.iter().all(|other| *other == maps[0]));
 }
 
+/// A server, one on a small disk that it may fill to the end, and the chain from the first to that.
+async fn head_and_full(disk: &SmallDisk) -> (Running, Arc<chunkserver::ChunkServer>, Vec<wire::proto::Replica>) {
+    let full = chunkserver::ChunkServer::start(ChunkServerConfig { reserve_bytes: 0, ..config(2, disk.path()) }).await;
+    let full = full.unwrap();
+    let chain = vec![wire::proto::Replica { server_id: 2, address: full.address() }];
+    (Running::start(1).await, full, chain)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promise_that_one_server_has_no_room_for_leaves_the_first_copy_as_it_was() {
     let disk = SmallDisk::mount(24);
-    let full = chunkserver::ChunkServer::start(ChunkServerConfig { reserve_bytes: 0, ..config(2, disk.path()) }).await;
-    let full = full.unwrap();
-    let head = Running::start(1).await;
-    let chain = vec![wire::proto::Replica { server_id: 2, address: full.address() }];
+    let (head, full, chain) = head_and_full(&disk).await;
     let data = pattern(9000, 1);
     write(&head.link, new_chunk(7, &data, chain.clone())).await.unwrap();
     let before = map(&head.link, chunk(7, 1), false).await.unwrap();
@@ -493,10 +498,7 @@ async fn a_slow_disk_behind_a_living_server_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_names_its_server_and_still_reads() {
     let disk = SmallDisk::mount(24);
-    let full = chunkserver::ChunkServer::start(ChunkServerConfig { reserve_bytes: 0, ..config(2, disk.path()) }).await;
-    let full = full.unwrap();
-    let head = Running::start(1).await;
-    let chain = vec![wire::proto::Replica { server_id: 2, address: full.address() }];
+    let (head, full, chain) = head_and_full(&disk).await;
     let data = pattern(1 << 20, 1);
     let mut written = 0;
     let error = loop {

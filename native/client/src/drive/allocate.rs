@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
+use base::limits::CHUNK_BYTES;
 use base::{Error, Result};
+use tokio::sync::MutexGuard;
 use wire::proto::name_request::Op;
 use wire::proto::{Fill, StatFs};
 
 use super::read::{located, look_again};
-use super::write::{cut, know_body, offer};
+use super::write::{cut, end_of, know_body, offer};
 use super::{Drive, FileRef};
 
 /// Chunks of one call that are under way together.
@@ -28,19 +29,11 @@ pub enum Allocate {
 /// Where the size stays, what lies behind the end is left alone: its space is looked at, and not kept.
 /// ENOSPC: there is no room, and some of the span may be promised. EFBIG: no file is that long.
 pub async fn allocate(drive: &Arc<Drive>, file: &FileRef, (offset, length): (u64, u64), what: Allocate) -> Result<()> {
-    let end = offset.checked_add(length).filter(|end| *end <= MAX_FILE_BYTES);
-    let Some(end) = end else {
-        return Err(Error::namespace(libc::EFBIG, format!("a file may have {MAX_FILE_BYTES} bytes at most")));
-    };
+    let end = end_of(offset, length)?;
     if what != Allocate::Hole {
         require_room(drive, file, length).await?;
     }
-    let _order = file.order.lock().await;
-    // Of a call that was given up.
-    drive.with(file, |inner| inner.file.take_refusal());
-    if drive.with(file, |inner| inner.file.awaits_places()) {
-        drive.committed(file, false).await?;
-    }
+    let _order = in_order(drive, file).await?;
     let size = look_again(drive, file).await?;
     let (holes, promises) = match what {
         Allocate::Hole => (end.min(size), offset),
@@ -60,6 +53,17 @@ pub async fn allocate(drive: &Arc<Drive>, file: &FileRef, (offset, length): (u64
         }
     }
     finish(drive, file).await
+}
+
+/// After everything that was written before, as long as the answer is held.
+pub async fn in_order<'a>(drive: &Arc<Drive>, file: &'a FileRef) -> Result<MutexGuard<'a, ()>> {
+    let order = file.order.lock().await;
+    // Of a call that was given up.
+    drive.with(file, |inner| inner.file.take_refusal());
+    if drive.with(file, |inner| inner.file.awaits_places()) {
+        drive.committed(file, false).await?;
+    }
+    Ok(order)
 }
 
 /// Before anything is changed: a span that is far too long is not begun.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use base::limits::{CHUNK_BYTES, MAX_FILE_BYTES};
-use base::{Error, Result};
+use base::Result;
+use base::limits::CHUNK_BYTES;
 use wire::proto::Fill;
 
-use super::allocate::{finish, has_bytes, put_fill};
+use super::allocate::{finish, has_bytes, in_order, put_fill};
 use super::read::{located, look_again, read_at};
-use super::write::{offer, put};
+use super::write::{end_of, offer, put};
 use super::{Drive, FileRef};
 use crate::file::{CELL_BYTES, Copied};
 
@@ -35,42 +35,38 @@ impl Place<'_> {
 
 /// Copy up to `length` bytes: what the source has from there on, and at most `MOST_BYTES`. They are durable when it returns.
 pub async fn duplicate(drive: &Arc<Drive>, source: Place<'_>, target: Place<'_>, length: u64) -> Result<u64> {
-    if target.offset.checked_add(length).is_none_or(|end| end > MAX_FILE_BYTES) {
-        return Err(Error::namespace(libc::EFBIG, format!("a file may have {MAX_FILE_BYTES} bytes at most")));
-    }
+    end_of(target.offset, length)?;
     // What servers are to read of it must be there.
     drive.committed(source.file, false).await?;
     let size = look_again(drive, source.file).await?;
     let length = length.min(size.saturating_sub(source.offset)).min(MOST_BYTES);
-    let _order = target.file.order.lock().await;
-    if drive.with(target.file, |inner| inner.file.awaits_places()) {
-        drive.committed(target.file, false).await?;
-    }
+    let _order = in_order(drive, target.file).await?;
     let mut done = 0;
     while done < length {
         let batch = (length - done).min(BATCH_BYTES);
         let (from, to) = (source.behind(done), target.behind(done));
         let is_inline = drive.with(source.file, |inner| inner.file.is_inline());
-        if batch < LEAST || is_inline || !by_servers(drive, from, to, batch).await? {
-            through_here(drive, from, to, batch).await?;
+        let by_servers = batch >= LEAST && !is_inline && by_servers(drive, from, to, batch).await?;
+        let copied = if by_servers { batch } else { through_here(drive, from, to, batch).await? };
+        done += copied;
+        if copied < batch {
+            break;
         }
-        done += batch;
     }
     drive.committed(target.file, false).await?;
-    Ok(length)
+    Ok(done)
 }
 
 /// False: not all of it could be copied so, for whatever reason.
 async fn by_servers(drive: &Arc<Drive>, source: Place<'_>, target: Place<'_>, length: u64) -> Result<bool> {
-    // Of a call that was given up.
-    drive.with(target.file, |inner| inner.file.take_refusal());
-    let mut done = 0;
+    let (mut done, mut can) = (0, true);
     while done < length {
         let (from, to) = (source.offset + done, target.offset + done);
         let within = (from % CHUNK_BYTES) as u32;
         let (info, own) = located(drive, source.file, from / CHUNK_BYTES, (within, within + 1), false).await?;
         if info.trim.is_some() || !own.is_empty() {
-            return Ok(false);
+            can = false;
+            break;
         }
         let most = (length - done).min(CHUNK_BYTES - u64::from(within));
         done += if info.written {
@@ -91,19 +87,20 @@ async fn by_servers(drive: &Arc<Drive>, source: Place<'_>, target: Place<'_>, le
     if let Err(error) = &finished {
         tracing::debug!(inode = target.file.inode, %error, "chunkservers could not copy a span by themselves");
     }
-    Ok(finished.is_ok())
+    Ok(can && finished.is_ok())
 }
 
-async fn through_here(drive: &Arc<Drive>, source: Place<'_>, target: Place<'_>, length: u64) -> Result<()> {
+/// -> how many: less where the source was cut meanwhile
+async fn through_here(drive: &Arc<Drive>, source: Place<'_>, target: Place<'_>, length: u64) -> Result<u64> {
     let mut done = 0;
     while done < length {
         let step = (length - done).min(CELL_BYTES) as u32;
         let data = read_at(drive, source.file, source.handle, source.offset + done, step).await?;
         if data.is_empty() {
-            return Ok(()); // cut meanwhile
+            break;
         }
         put(drive, target.file, target.offset + done, &data).await?;
         done += data.len() as u64;
     }
-    Ok(())
+    Ok(done)
 }

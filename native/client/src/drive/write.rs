@@ -30,15 +30,18 @@ pub async fn put(drive: &Arc<Drive>, file: &FileRef, offset: u64, data: &[u8]) -
     if data.is_empty() {
         return Ok(());
     }
-    let end = offset.checked_add(data.len() as u64).filter(|end| *end <= MAX_FILE_BYTES);
-    let Some(end) = end else {
-        return Err(Error::namespace(libc::EFBIG, format!("a file may have {MAX_FILE_BYTES} bytes at most")));
-    };
+    let end = end_of(offset, data.len() as u64)?;
     for (start, stop) in cut(offset, end, CELL_BYTES) {
         let part = &data[(start - offset) as usize..(stop - offset) as usize];
         offer(drive, file, |state, now| state.write(now, start, part)).await?;
     }
     Ok(())
+}
+
+/// Where a span ends, if a file can reach there.
+pub fn end_of(offset: u64, length: u64) -> Result<u64> {
+    let end = offset.checked_add(length).filter(|end| *end <= MAX_FILE_BYTES);
+    end.ok_or_else(|| Error::namespace(libc::EFBIG, format!("a file may have {MAX_FILE_BYTES} bytes at most")))
 }
 
 /// Offer something to the file until it is taken.

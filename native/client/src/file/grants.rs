@@ -128,15 +128,14 @@ impl File {
         out: &mut Vec<Action>,
     ) {
         let Some(writer) = self.writers.get_mut(&index) else { return };
-        if !writer.in_flight(round, seq, offset) {
+        let Some(end) = writer.in_flight(round, seq, offset) else {
             return; // from a round that is over
-        }
+        };
         let refused = outcome.as_ref().err().filter(|refusal| self.is_refusal(index, seq, &refusal.error));
         if let Some(refusal) = refused {
             return self.refuse(refusal.error.clone(), out);
         }
         let Some(writer) = self.writers.get_mut(&index) else { return };
-        let length = u64::from(writer.filled(seq).map_or(0, |filled| filled.length));
         match outcome {
             Ok(reply) => {
                 if writer.acknowledged(seq, offset, &reply) {
@@ -145,8 +144,9 @@ impl File {
                         info.written = true;
                     }
                     // A read that began before the acknowledgement may hold older bytes.
-                    let start = index * CHUNK_BYTES + u64::from(offset);
-                    out.push(Action::Forget { start, end: start + length.max(CELL_BYTES) });
+                    let chunk = index * CHUNK_BYTES;
+                    let start = chunk + u64::from(offset);
+                    out.push(Action::Forget { start, end: (start + CELL_BYTES).max(chunk + u64::from(end)) });
                 }
                 out.push(Action::Progress);
             }

@@ -125,11 +125,7 @@ impl Piece {
 
     /// Of bytes. Made once, before the first send, so that a resend after a long wait still tells of rot in memory.
     pub fn crcs(&self) -> &[u8] {
-        let of = |data: &Buffer| crc::piece_crcs(self.offset as usize, data);
-        self.crcs.get_or_init(|| match &self.content {
-            Content::Bytes(data) => of(data),
-            Content::Fill(_) | Content::Copy(_) => Vec::new(),
-        })
+        self.crcs.get_or_init(|| crc::piece_crcs(self.offset as usize, self.bytes()))
     }
 
     /// Whether it is known here what a reader finds there.

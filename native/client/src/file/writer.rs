@@ -429,8 +429,10 @@ impl Writer {
 
     // ---- answers ----
 
-    pub fn in_flight(&self, round: u32, seq: u64, offset: u32) -> bool {
-        round == self.round && self.flying.iter().any(|piece| piece.seq == seq && piece.offset == offset)
+    /// The end of this piece, while its answer counts.
+    pub fn in_flight(&self, round: u32, seq: u64, offset: u32) -> Option<u32> {
+        let piece = self.flying.iter().find(|piece| piece.seq == seq && piece.offset == offset);
+        piece.filter(|_| round == self.round).map(|piece| piece.end())
     }
 
     /// Every copy has the piece. False when a server was started anew since it took others: it may have lost them.
